@@ -1,0 +1,49 @@
+"""Neural retrieval models as PyTerrier transformers.
+
+    bm25 >> pt.text.get_text(dataset) >> LIRReRanker("webis/monoelectra-base")
+
+Names are imported at their first use, so that importing the package loads no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .config import BiEncoderConfig, CrossEncoderConfig
+    from .data.documentation import DocumentationDataset
+    from .models import BiEncoderModel, CrossEncoderModel, load_model
+    from .pipeline import LIRReRanker
+
+__all__ = [
+    "BiEncoderConfig",
+    "BiEncoderModel",
+    "CrossEncoderConfig",
+    "CrossEncoderModel",
+    "DocumentationDataset",
+    "LIRReRanker",
+    "load_model",
+]
+
+_HOME = {
+    "BiEncoderConfig": "config",
+    "BiEncoderModel": "models",
+    "CrossEncoderConfig": "config",
+    "CrossEncoderModel": "models",
+    "DocumentationDataset": "data.documentation",
+    "LIRReRanker": "pipeline",
+    "load_model": "models",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return metadata.version("pyterrier-lir")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

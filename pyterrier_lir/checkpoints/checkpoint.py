@@ -1,0 +1,101 @@
+"""What a reader returns, and the layers that a checkpoint may put on top of its backbone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from ..config import BiEncoderConfig, CrossEncoderConfig
+
+
+@dataclass
+class Checkpoint:
+    """The parts of a model as they lie in its folder.
+
+    Attributes:
+        config: the choices that make the checkpoint what it is.
+        backbone: the Hugging Face model.
+        tokenizer: its fast tokenizer.
+        head: layers from a pooled state (B, H) to logits (B, 1 or 2) or a vector (B, D); empty where the backbone
+            itself has the head.
+        source: the folder or hub id that it was read from.
+    """
+
+    config: CrossEncoderConfig | BiEncoderConfig
+    backbone: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    head: nn.Sequential
+    source: str
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How to read a checkpoint; see `checkpoints.load`."""
+
+    dtype: torch.dtype = torch.float32
+    template: str | None = None
+
+
+class Scale(nn.Module):
+    """Multiply by a constant: T5 scales states by d_model ** -0.5 before tied output embeddings."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return states * self.factor
+
+
+class Normalize(nn.Module):
+    """Divide each vector by its L2 norm."""
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return nn.functional.normalize(states, dim=-1)
+
+
+class Residual(nn.Module):
+    """`layer(x) + shortcut(x)`, the shortcut being the identity where sizes agree."""
+
+    def __init__(self, layer: nn.Module, shortcut: nn.Module) -> None:
+        super().__init__()
+        self.layer, self.shortcut = layer, shortcut
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.layer(states) + self.shortcut(states)
+        return out
+
+
+def activation(path: str) -> nn.Module:
+    """The activation of that name in `torch.nn`; dotted paths are cut to the class's own name.
+
+    Raises:
+        ValueError: if torch.nn has no such activation: code of other packages is never run.
+    """
+    name = path.rsplit(".", 1)[-1]
+    kind = getattr(nn, name, None)
+    if (name != path and not path.startswith("torch.")) or not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+        raise ValueError(f"Activation {path!r} is not one of torch.nn, and code from elsewhere is not run.")
+    return nn.Softmax(dim=-1) if kind is nn.Softmax else kind()
+
+
+def linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
+    """A linear layer around given parameters: weight (out, in), bias (out,)."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+    layer.weight = nn.Parameter(weight)
+    if bias is not None:
+        layer.bias = nn.Parameter(bias)
+    return layer
+
+
+def max_positions(config: PretrainedConfig) -> int | None:
+    """The most tokens that a backbone has positions for; None for relative positions."""
+    positions: int | None = getattr(config, "max_position_embeddings", None)
+    if not positions or positions < 1:
+        return None
+    if config.model_type in ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "mpnet"):
+        return positions - (config.pad_token_id or 0) - 1  # their positions start behind the padding id
+    return positions

@@ -1,0 +1,237 @@
+"""A checkpoint's folder: what is in it, read safely.  Knows file formats of Hugging Face, not what a model is."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import torch
+import transformers
+from huggingface_hub import errors as hub_errors
+from safetensors import SafetensorError, safe_open
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+_SMALL = ["*.json", "*.txt", "*.model", "*.jinja", "*.metadata", "*.bpe", "*.vocab"]
+_OTHER_FRAMEWORKS = ["onnx/*", "openvino/*", "tf/*", "flax/*", "coreml/*", "*training_args.bin", "*optimizer*"]
+
+
+class Files:
+    """The files of one checkpoint, by path relative to its folder.
+
+    Args:
+        name: a local folder, or the id of a repository on the Hugging Face hub.
+        revision: branch, tag or commit on the hub.
+        trust_remote_code: whether Python files of the checkpoint may run.
+
+    Raises:
+        FileNotFoundError: if `name` is neither a folder nor a repository that can be reached or is in the local cache.
+    """
+
+    def __init__(self, name: str, revision: str | None = None, trust_remote_code: bool = False) -> None:
+        self.name = name
+        self.trust_remote_code = trust_remote_code
+        self.folder = _local_folder(name, revision)
+
+    def __contains__(self, path: str) -> bool:
+        return (self.folder / path).is_file()
+
+    def json(self, path: str) -> Any:
+        """The JSON file at `path`, or {} where there is none.
+
+        Raises:
+            ValueError: if the file is no JSON.
+        """
+        if path not in self:
+            return {}
+        try:
+            return json.loads((self.folder / path).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(
+                f"{self.folder / path} is not valid JSON ({error}); download the checkpoint anew."
+            ) from error
+
+    def text(self, path: str) -> str | None:
+        """The text file at `path`, None where there is none."""
+        return (self.folder / path).read_text(encoding="utf-8") if path in self else None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The backbone's config.json, {} where there is none."""
+        return dict(self.json("config.json"))
+
+    def tensors(
+        self, names: list[str], subfolder: str = "", dtype: torch.dtype = torch.float32
+    ) -> dict[str, torch.Tensor]:
+        """Those of the named tensors that the weight files of `subfolder` hold, without reading the others.
+
+        Raises:
+            ValueError: if a weight file is truncated or corrupt.
+        """
+        found: dict[str, torch.Tensor] = {}
+        for path in weight_files(self.folder / subfolder):
+            with readable(path):
+                if path.suffix == ".safetensors":
+                    with safe_open(path, framework="pt") as weights:
+                        found |= {n: weights.get_tensor(n) for n in names if n in weights.keys()}  # noqa: SIM118
+                else:
+                    state = torch.load(path, map_location="cpu", weights_only=True)
+                    found |= {n: state[n] for n in names if n in state}
+        return {name: tensor.to(dtype) for name, tensor in found.items()}
+
+    def backbone_config(self, values: dict[str, Any] | None = None, subfolder: str = "") -> PretrainedConfig:
+        """The backbone's configuration; `values` stands in for a config.json that names no Hugging Face type."""
+        with quiet():
+            if values is None:
+                return AutoConfig.from_pretrained(
+                    self.folder / subfolder, trust_remote_code=self.trust_remote_code, local_files_only=True
+                )
+            kind = values["model_type"]
+            if kind not in transformers.CONFIG_MAPPING:
+                raise ValueError(f"{self.name} has a backbone of type {kind!r}, which transformers does not know.")
+            return transformers.CONFIG_MAPPING[kind].from_dict(values)
+
+    def backbone(
+        self,
+        auto: type,
+        config: PretrainedConfig,
+        dtype: torch.dtype,
+        ignore: tuple[str, ...] = (),
+        subfolder: str = "",
+    ) -> PreTrainedModel:
+        """The Hugging Face model of class `auto` with this checkpoint's weights, in evaluation mode.
+
+        Args:
+            ignore: beginnings of weight names that may be missing, because nothing reads them.
+
+        Raises:
+            FileNotFoundError: if there are no weights.
+            ValueError: if the weights are truncated, corrupt or of another shape, or if some are missing.
+        """
+        folder = self.folder / subfolder
+        for path in weight_files(folder):
+            check_complete(path)
+        with quiet(), readable(folder):
+            model, info = auto.from_pretrained(  # type: ignore[attr-defined]
+                folder,
+                config=config,
+                dtype=dtype,
+                output_loading_info=True,
+                local_files_only=True,
+                trust_remote_code=self.trust_remote_code,
+            )
+        missing = sorted(name for name in info["missing_keys"] if not name.startswith(("pooler.", *ignore)))
+        if missing:
+            raise ValueError(
+                f"{self.name} lacks {len(missing)} weights of a {type(model).__name__}, among them {missing[0]}; "
+                "the checkpoint is incomplete or of another architecture than its config.json says."
+            )
+        return model.eval()  # type: ignore[no-any-return]
+
+    def tokenizer(self, config: PretrainedConfig, subfolder: str = "") -> PreTrainedTokenizerBase:
+        """The checkpoint's fast tokenizer.
+
+        Raises:
+            FileNotFoundError: if the folder holds no tokenizer.
+        """
+        folder = self.folder / subfolder
+        if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model",
+                   "sentencepiece.bpe.model", "tokenizer.model", "spm.model")):  # fmt: skip
+            raise FileNotFoundError(
+                f"{self.name} has no tokenizer (no tokenizer.json, vocab.txt or SentencePiece model in {folder}); "
+                "save the tokenizer beside the model: tokenizer.save_pretrained(folder)."
+            )
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder, config=config, local_files_only=True, trust_remote_code=self.trust_remote_code
+            )
+        if not tokenizer.is_fast:
+            raise ValueError(f"{self.name} has no fast tokenizer; convert it once and save its tokenizer.json.")
+        return tokenizer  # type: ignore[no-any-return]
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The weight files directly in `folder`: safetensors where there are any, else PyTorch's."""
+    return sorted(folder.glob("*.safetensors")) or sorted(
+        path for path in folder.glob("*.bin") if path.name.startswith("pytorch_model")
+    )
+
+
+def check_complete(path: Path) -> None:
+    """Open a safetensors file's header, so that a cut-off download fails before anything else is done.
+
+    Raises:
+        ValueError: if the file is truncated or corrupt.
+    """
+    if path.suffix == ".safetensors":
+        with readable(path), safe_open(path, framework="pt"):
+            pass
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn the many errors of broken weight files into one that says which file and what to do."""
+    try:
+        yield
+    except (SafetensorError, EOFError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise ValueError(
+            f"The weights at {path} cannot be read ({type(error).__name__}: {str(error).splitlines()[0]}); "
+            "the file is truncated, corrupt or does not fit its config.json. Download it anew."
+        ) from error
+    except OSError as error:
+        raise FileNotFoundError(f"No weights at {path} ({str(error).splitlines()[0]}).") from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence transformers' loading bars and reports: what matters in them is checked and raised here."""
+    log = transformers.utils.logging
+    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        log.set_verbosity(level)
+        if bars:
+            log.enable_progress_bar()
+
+
+@cache
+def _snapshot(name: str, revision: str | None) -> Path:
+    """Download (or find in the cache) the small files and one set of weights, safetensors where there are any."""
+    folder = Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=_SMALL))
+    for weights in (["*.safetensors"], ["*.bin", "*.pt"]):
+        huggingface_hub.snapshot_download(
+            name, revision=revision, allow_patterns=weights, ignore_patterns=_OTHER_FRAMEWORKS
+        )
+        if any(folder.rglob(weights[0])):
+            break
+    return folder
+
+
+def _local_folder(name: str, revision: str | None) -> Path:
+    if Path(name).is_dir():
+        return Path(name)
+    if not isinstance(name, str) or name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise FileNotFoundError(f"No checkpoint folder at {name!r}.")
+    try:
+        return _snapshot(name, revision)
+    except hub_errors.RepositoryNotFoundError as error:
+        raise FileNotFoundError(
+            f"{name!r} is no folder here and no model on the Hugging Face hub (or a private one: "
+            "log in with `hf auth login`)."
+        ) from error
+    except hub_errors.HFValidationError as error:
+        raise FileNotFoundError(f"{name!r} is no folder here and no valid id of a model on the hub.") from error
+    except (hub_errors.LocalEntryNotFoundError, OSError) as error:
+        raise FileNotFoundError(
+            f"{name!r} is no folder here, is not in the Hugging Face cache, and the hub cannot be reached "
+            f"({type(error).__name__}). Check the name; offline, download it elsewhere and give the folder."
+        ) from error

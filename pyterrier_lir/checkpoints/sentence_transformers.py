@@ -1,0 +1,220 @@
+"""sentence-transformers' folders: `modules.json` lists a Transformer and what follows it.
+
+Modules are known by the last part of their dotted type; code of the checkpoint is never run.  What the list ends in says
+what the model is: Pooling (+ Dense, LayerNorm, Normalize) is a dense bi-encoder; the same ending in `scores`, a
+classification head, or LogitScore is a cross-encoder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from tokenizers import normalizers
+from torch import nn
+from transformers import AutoModel, AutoModelForCausalLM, PreTrainedTokenizerBase
+
+from ..config import BiEncoderConfig, CrossEncoderConfig, Pooling, Similarity
+from . import sequence_classification
+from .checkpoint import Checkpoint, Normalize, ReadOptions, Residual, activation, linear
+from .files import Files
+
+_POOLING: dict[str, Pooling] = {  # in the order in which old files' booleans are concatenated
+    "cls": "first", "max": "max", "mean": "mean", "mean_sqrt_len_tokens": "mean_sqrt", "weightedmean": "weighted_mean",
+    "lasttoken": "last",
+}  # fmt: skip
+_OLD_FLAGS = {"cls": "cls_token", "mean": "mean_tokens", "max": "max_tokens", "weightedmean": "weightedmean_tokens"}
+_SIMILARITY: dict[str | None, Similarity] = {None: "cosine", "cosine": "cosine", "dot": "dot", "euclidean": "l2"}
+_LAYERS = ("Pooling", "Dense", "LayerNorm", "Normalize", "Dropout")
+
+
+def why_not(files: Files) -> str | None:
+    return None if "modules.json" in files else "no modules.json"
+
+
+def read(files: Files, options: ReadOptions) -> Checkpoint:
+    """Read a dense SentenceTransformer or a CrossEncoder.
+
+    Raises:
+        ValueError: for sparse and multi-vector models, modules that are not known, and a module whose files are
+            missing or broken.
+    """
+    modules = [(entry["type"].rsplit(".", 1)[-1], entry["path"]) for entry in files.json("modules.json")]
+    kinds = [kind for kind, _ in modules]
+    settings = files.json("config_sentence_transformers.json")
+    if kinds == ["Transformer"] and settings.get("model_type", "CrossEncoder") == "CrossEncoder":
+        return sequence_classification.read(files, options, modules[0][1])
+    if kinds == ["Transformer", "LogitScore"]:
+        return _logit_score(files, options, *(path for _, path in modules))
+    unknown = [kind for kind in kinds[1:] if kind not in _LAYERS]
+    if kinds[0] != "Transformer" or unknown or kinds[1] != "Pooling":
+        raise ValueError(
+            f"{files.name} is a sentence-transformers {settings.get('model_type', 'model')} of "
+            f"{' + '.join(kinds)}; what can be read is Transformer + Pooling (+ {', '.join(_LAYERS[1:])}) and CrossEncoder."
+        )
+    return _pooled(files, options, modules, settings)
+
+
+def _pooled(files: Files, options: ReadOptions, modules: list[tuple[str, str]], settings: dict[str, Any]) -> Checkpoint:
+    """Transformer + Pooling + layers: a dense bi-encoder, or a cross-encoder if the layers end in a score."""
+    subfolder = modules[0][1]
+    backbone_config = files.backbone_config(subfolder=subfolder)
+    tokenizer = files.tokenizer(backbone_config, subfolder)
+    limit = _sentence_length(files, subfolder, tokenizer)
+    limit = limit or sequence_classification.max_tokens(tokenizer, backbone_config)
+    pooling, pool_prompt = _pooling(files.json(f"{modules[1][1]}/config.json"))
+    layers = [layer for kind, path in modules[2:] for layer in _layer(files, kind, path, options)]
+    backbone = files.backbone(AutoModel, backbone_config, options.dtype, subfolder=subfolder)
+    config: BiEncoderConfig | CrossEncoderConfig
+    if settings.get("model_type") == "CrossEncoder":
+        if len(pooling) > 1:
+            raise ValueError(f"{files.name} concatenates {len(pooling)} poolings; a cross-encoder here has one.")
+        config = CrossEncoderConfig(
+            query_length=None, doc_length=None, pooling_strategy=pooling[0], max_length=limit, truncation="longest_first",
+            activation=(sequence_classification.saved_activation(files) or "Sigmoid").rsplit(".", 1)[-1],
+        )  # fmt: skip
+    else:
+        config = _dense_config(files, settings, pooling, limit)
+        config = replace(config, pool_prompt=pool_prompt)
+    return Checkpoint(config, backbone, tokenizer, nn.Sequential(*layers), files.name)
+
+
+def _dense_config(
+    files: Files, settings: dict[str, Any], pooling: tuple[Pooling, ...], limit: int | None
+) -> BiEncoderConfig:
+    """Prompts and similarity; encode_document of sentence-transformers takes the first prompt of three names."""
+    similarity = settings.get("similarity_fn_name")
+    if similarity not in _SIMILARITY:
+        raise ValueError(f"{files.name} compares by {similarity!r}; allowed: cosine, dot, euclidean.")
+    prompts = settings.get("prompts") or {}
+    default = prompts.get(settings.get("default_prompt_name"), "")
+    return BiEncoderConfig(
+        query_length=limit,
+        doc_length=limit,
+        query_pooling_strategy=pooling,
+        doc_pooling_strategy=pooling,
+        similarity_function=_SIMILARITY[similarity],
+        query_prompt=prompts.get("query", default),
+        doc_prompt=next((prompts[name] for name in ("document", "passage", "corpus") if name in prompts), default),
+        embedding_dim=settings.get("truncate_dim"),
+    )
+
+
+def _pooling(values: dict[str, Any]) -> tuple[tuple[Pooling, ...], bool]:
+    """The pooling modes, from new files (`pooling_mode`) or old ones (a boolean each), and `include_prompt`."""
+    modes = values.get("pooling_mode")
+    if modes is None:
+        modes = [m for m in _POOLING if values.get(f"pooling_mode_{_OLD_FLAGS.get(m, m)}")] or ["mean"]
+    modes = [modes] if isinstance(modes, str) else modes
+    if unknown := [mode for mode in modes if mode not in _POOLING]:
+        raise ValueError(f"Unknown pooling {', '.join(map(repr, unknown))}; allowed: {', '.join(_POOLING)}.")
+    return tuple(_POOLING[mode] for mode in modes), values.get("include_prompt", True)
+
+
+def _layer(files: Files, kind: str, path: str, options: ReadOptions) -> list[nn.Module]:
+    """The torch layers of one module behind the pooling."""
+    values = files.json(f"{path}/config.json")
+    if kind == "Normalize":
+        return [Normalize()]
+    if kind == "Dropout":
+        return []  # models are read for inference
+    names = ["linear.weight", "linear.bias", "residual.weight", "norm.weight", "norm.bias"]
+    found = files.tensors(names, path, options.dtype)
+    needed = "norm.weight" if kind == "LayerNorm" else "linear.weight"
+    if needed not in found:
+        raise ValueError(f"{files.name} lists a {kind} module in {path}/, which holds no {needed}.")
+    if kind == "LayerNorm":
+        norm = nn.LayerNorm(len(found["norm.weight"]), dtype=options.dtype)
+        norm.load_state_dict({"weight": found["norm.weight"], "bias": found["norm.bias"]})
+        return [norm]
+    if values.get("module_input_name", "sentence_embedding") not in ("sentence_embedding", "scores"):
+        raise ValueError(
+            f"{files.name} has a Dense module on {values['module_input_name']}: not a single-vector model."
+        )
+    dense: list[nn.Module] = [
+        linear(found["linear.weight"], found.get("linear.bias")),
+        activation(values.get("activation_function") or "torch.nn.Tanh"),
+    ]
+    if values.get("use_residual"):
+        shortcut = linear(found["residual.weight"], None) if "residual.weight" in found else nn.Identity()
+        return [Residual(nn.Sequential(*dense), shortcut)]
+    return dense
+
+
+def _sentence_length(files: Files, subfolder: str, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """`max_seq_length` of sentence_bert_config.json; lower-casing that it asks for is added to the tokenizer."""
+    prefix = f"{subfolder}/" if subfolder else ""
+    values = files.json(f"{prefix}sentence_bert_config.json")
+    if values.get("do_lower_case"):
+        backend = tokenizer.backend_tokenizer
+        steps = [normalizers.Lowercase(), *([backend.normalizer] if backend.normalizer else [])]
+        backend.normalizer = normalizers.Sequence(steps)
+    length: int | None = values.get("max_seq_length")
+    return length
+
+
+def _logit_score(files: Files, options: ReadOptions, subfolder: str, score_folder: str) -> Checkpoint:
+    """A causal language model that reads the logits of one or two tokens behind its chat template."""
+    backbone_config = files.backbone_config(subfolder=subfolder)
+    tokenizer = files.tokenizer(backbone_config, subfolder)
+    score = files.json(f"{score_folder}/config.json")
+    ids = [token for token in (score.get("false_token_id"), score["true_token_id"]) if token is not None]
+    template, instruction = _chat_pieces(files, tokenizer, subfolder)
+    config = CrossEncoderConfig(
+        query_length=None,
+        doc_length=None,
+        pooling_strategy="last",
+        scoring_strategy="difference" if len(ids) == 2 else "rank",
+        max_length=_sentence_length(files, subfolder, tokenizer)
+        or sequence_classification.max_tokens(tokenizer, backbone_config),
+        truncation="tail",
+        template=template,
+        instruction=instruction,
+        head="tokens",
+        token_ids=tuple(ids),
+        activation=(sequence_classification.saved_activation(files) or "Sigmoid").rsplit(".", 1)[-1],
+    )
+    backbone = files.backbone(
+        AutoModelForCausalLM, backbone_config, options.dtype, ignore=("lm_head.",), subfolder=subfolder
+    )
+    return Checkpoint(config, backbone, tokenizer, nn.Sequential(), files.name)
+
+
+_QUERY, _DOC, _SYSTEM = "\ue000", "\ue001", "\ue002"  # private characters that stand for the slots
+
+
+def _chat_pieces(
+    files: Files, tokenizer: PreTrainedTokenizerBase, subfolder: str
+) -> tuple[tuple[str, ...] | None, str | None]:
+    """The chat template's pieces and its instruction; (None, None) where the model takes a plain pair.
+
+    The text is cut between words before the document and behind it, where cutting does not change tokens.
+
+    Raises:
+        ValueError: if the template does not show the query once and then the document once.
+    """
+    prefix = f"{subfolder}/" if subfolder else ""
+    modalities = files.json(f"{prefix}sentence_bert_config.json").get("modality_config", {})
+    if "message" not in modalities:
+        return None, None
+    structured = modalities["message"].get("format", "structured") != "flat"
+
+    def render(*messages: tuple[str, str]) -> str:
+        shown = [{"role": r, "content": [{"type": "text", "text": t}] if structured else t} for r, t in messages]
+        return str(tokenizer.apply_chat_template(shown, tokenize=False))
+
+    pair = ("query", _QUERY), ("document", _DOC)
+    plain, text = render(*pair), render(("system", _SYSTEM), *pair)
+    if text.count(_QUERY) != 1 or text.count(_DOC) != 1 or text.index(_QUERY) > text.index(_DOC):
+        raise ValueError(f"The chat template of {files.name} does not show the query once and then the document once.")
+    settings = files.json("config_sentence_transformers.json")
+    instruction: str | None = (settings.get("prompts") or {}).get(settings.get("default_prompt_name"))
+    before, _, after = text.partition(_SYSTEM)
+    if plain.startswith(before) and plain.endswith(after):  # the template has an instruction of its own
+        instruction = instruction or plain[len(before) : len(plain) - len(after)]
+    elif instruction is None:
+        text = plain
+    text = text.replace(_QUERY, "{query}").replace(_SYSTEM, "{instruction}")
+    before, after = text.split(_DOC)
+    blank = " " if before.endswith(" ") else ""  # a word and the blank before it are one token
+    return (before.removesuffix(" "), blank + "{doc}", after), instruction

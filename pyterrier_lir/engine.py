@@ -1,0 +1,306 @@
+"""From texts to numbers: de-duplicate, tokenise once, order by length, batch by a token budget, run, put back in order.
+
+Knows models through two calls (`CrossEncoderModel.forward`, `BiEncoderModel.forward`) and nothing of PyTerrier.  Peak
+memory beside the model is bounded by the token budget and the size of a chunk, not by the number of rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from .memory import keep_freed_memory
+from .models import BiEncoderModel, CrossEncoderModel
+from .models.backbone import Inputs, to_device
+from .precision import Precision, prepare, resolve_precision
+from .tokenization import Positions, Ragged, TokenBatch
+
+Scores = NDArray[np.float32]
+Model = CrossEncoderModel | BiEncoderModel
+
+CHUNK = 32_768  # rows (or lists) that are tokenised and ordered together
+_TOKENS = {"cpu": 1_024, "cuda": 131_072, "mps": 16_384}  # CPU: activations of a layer stay in the cache
+
+
+class Engine:
+    """Runs a model over many texts on one device.
+
+    Args:
+        model: a loaded model; it is moved to the device and, for `int8`, copied.
+        device: such as `cpu` or `cuda:1`; None takes the GPU if there is one.
+        precision: `float32`, `bf16`, `fp16`, `int8` (CPU), or `auto`: float32 on CPU, bf16 on CUDA.
+        batch_size: rows of a batch; None budgets tokens instead.
+        packed: whether to leave padding out; None does so on CUDA where the backbone is known to allow it.
+        verbose: show a progress bar.
+
+    Raises:
+        ValueError: for an unknown precision, a batch size below one, or a device that is not there.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        device: str | None = None,
+        precision: Precision = "auto",
+        batch_size: int | None = None,
+        packed: bool | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.device = resolve_device(device)
+        self.precision = resolve_precision(precision, self.device)
+        if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+            raise ValueError(
+                f"batch_size={batch_size!r}; allowed: a positive number of rows, or None to budget tokens."
+            )
+        self.batch_size = batch_size
+        self.budget = _TOKENS.get(self.device.type, 16_384)
+        self.verbose = verbose
+        self.model: Model = prepare(model, self.device, self.precision)
+        wanted = self.device.type == "cuda" and self.precision in ("bf16", "fp16") if packed is None else packed
+        self.packed = wanted and self.model.packable
+        self._checked = packed is True  # who asks for packed input by name gets it unchecked
+        if self.device.type == "cpu":
+            keep_freed_memory()
+
+    def score(self, queries: Sequence[str], docs: Sequence[str], lists: Sequence[object] | None = None) -> Scores:
+        """Scores of pairs (queries[i], docs[i]).
+
+        Args:
+            lists: for listwise models, which list a pair belongs to; pairs of a list see each other, and a list must
+                not be longer than the model's `depth`.  Other models ignore it.
+
+        Returns:
+            (N,) float32, in the order given.
+        """
+        query_codes, distinct_queries = pd.factorize(pd.Series(list(queries), dtype=object))
+        out = np.empty(len(query_codes), dtype=np.float32)
+        docs = docs if isinstance(docs, np.ndarray) else np.asarray(docs, dtype=object)
+        with self._progress(len(out), "pair") as bar:
+            for rows in self._chunks(len(out), lists):
+                doc_codes, distinct_docs = pd.factorize(docs[rows])
+                local, used = pd.factorize(query_codes[rows])
+                texts = [str(distinct_queries[code]) for code in used]
+                numbers = None if lists is None else pd.factorize(np.asarray(lists, dtype=object)[rows])[0]
+                out[rows] = self._chunk(texts, list(distinct_docs), local, doc_codes, numbers, bar)
+        return out
+
+    def encode(self, texts: Sequence[str], query: bool) -> NDArray[np.float32]:
+        """Vectors of queries or documents, (N, D) float32 in the order given; equal texts are encoded once."""
+        model = self.model
+        assert isinstance(model, BiEncoderModel)
+        with self._progress(len(texts), "text") as bar:
+            parts = []
+            for start in range(0, len(texts), CHUNK):
+                codes, distinct = pd.factorize(np.asarray(texts[start : start + CHUNK], dtype=object))
+                parts.append(self._encode(list(distinct), query)[codes])
+                bar.update(len(codes))
+        return np.concatenate(parts) if parts else np.empty((0, 0), dtype=np.float32)
+
+    def _chunks(self, count: int, lists: Sequence[object] | None) -> Iterator[Positions]:
+        """Row numbers of each chunk; a list is never split."""
+        if not (isinstance(self.model, CrossEncoderModel) and self.model.config.listwise):
+            yield from np.split(np.arange(count), range(CHUNK, count, CHUNK)) if count else ()
+            return
+        if lists is None:
+            raise ValueError("A listwise model needs to know which pairs belong to one list: give lists=.")
+        codes, _ = pd.factorize(np.asarray(lists, dtype=object))
+        rows = np.argsort(codes, kind="stable")
+        ends = np.flatnonzero(np.diff(codes[rows], append=-1)) + 1
+        cuts = [ends[np.searchsorted(ends, at)] for at in range(CHUNK, count, CHUNK)]
+        yield from (part for part in np.split(rows, sorted(set(cuts))) if len(part))
+
+    def _chunk(
+        self,
+        queries: list[str],
+        docs: list[str],
+        query_of: Positions,
+        doc_of: Positions,
+        lists: Positions | None,
+        bar: tqdm[None],
+    ) -> Scores:
+        """Scores of one chunk of pairs over distinct queries and documents."""
+        model = self.model
+        if isinstance(model, BiEncoderModel):
+            return self._similarities(model, queries, docs, query_of, doc_of, bar)
+        tokens = model.tokenizer.encode_queries(queries), model.tokenizer.encode_docs(docs)
+        if model.config.listwise:
+            assert lists is not None
+            return self._listwise(model, *tokens, query_of, doc_of, lists, bar)
+        # equal pairs are scored once
+        pairs = query_of.astype(np.int64) * max(len(docs), 1) + doc_of
+        codes, distinct = pd.factorize(pairs)
+        query_of, doc_of = np.divmod(distinct, max(len(docs), 1))
+        lengths = model.tokenizer.pair_lengths(tokens[0].lengths[query_of], tokens[1].lengths[doc_of])
+
+        def join(chosen: Positions) -> TokenBatch:
+            return model.tokenizer.join(*tokens, query_of[chosen], doc_of[chosen], self._pad_id)
+
+        share = len(codes) / max(len(distinct), 1)
+        scores = self._run(lengths, join, model, lambda done: bar.update(round(done * share)))
+        return scores[codes]
+
+    def _listwise(
+        self, model: CrossEncoderModel, queries: Ragged, docs: Ragged, query_of: Positions, doc_of: Positions,
+        lists: Positions, bar: tqdm[None],
+    ) -> Scores:  # fmt: skip
+        """Scores of whole lists: as many lists in a batch as fit the budget, at least one."""
+        out = np.empty(len(query_of), dtype=np.float32)
+        lengths = model.tokenizer.pair_lengths(queries.lengths[query_of], docs.lengths[doc_of])
+        rows = np.argsort(lists, kind="stable")
+        groups = np.split(rows, np.flatnonzero(np.diff(lists[rows])) + 1)
+        groups.sort(key=lambda group: -int(lengths[group].max()))
+        tokens = np.array([len(group) * lengths[group].max() for group in groups])
+        with self._inference():
+            for first, last in _budgeted(tokens, self.budget):
+                chosen = np.concatenate(groups[first:last])
+                batch = model.tokenizer.join(queries, docs, query_of[chosen], doc_of[chosen], self._pad_id)
+                numbers = np.repeat(np.arange(last - first), [len(group) for group in groups[first:last]])
+                inputs = to_device(
+                    TokenBatch(batch.ids, batch.lengths, batch.types, numbers), self.device, self._config
+                )
+                out[chosen] = model(inputs).cpu().numpy()
+                bar.update(len(chosen))
+        return out
+
+    def _similarities(
+        self, model: BiEncoderModel, queries: list[str], docs: list[str], query_of: Positions, doc_of: Positions,
+        bar: tqdm[None],
+    ) -> Scores:  # fmt: skip
+        query_vectors, doc_vectors = (
+            torch.from_numpy(self._encode(texts, query)) for texts, query in ((queries, True), (docs, False))
+        )
+        out = np.empty(len(query_of), dtype=np.float32)
+        for start in range(0, len(out), 8_192):
+            part = slice(start, start + 8_192)
+            out[part] = model.similarity(query_vectors[query_of[part]], doc_vectors[doc_of[part]]).numpy()
+        bar.update(len(out))
+        return out
+
+    def _encode(self, texts: list[str], query: bool) -> NDArray[np.float32]:
+        model = self.model
+        assert isinstance(model, BiEncoderModel)
+        tokenizer = model.tokenizers[0 if query else 1]
+        rows = tokenizer.encode(texts)
+        return self._run(
+            rows.lengths,
+            lambda chosen: tokenizer.batch(rows, chosen, self._pad_id),
+            lambda inputs: model(inputs, query=query),
+        )
+
+    def _run(
+        self,
+        lengths: Positions,
+        join: Callable[[Positions], TokenBatch],
+        forward: Callable[[Inputs], Tensor],
+        done: Callable[[int], object] = lambda rows: None,
+    ) -> NDArray[np.float32]:
+        """Run rows of known lengths, longest first, and return their outputs in the order given.
+
+        Outputs stay on the device until the end: one copy a chunk, no waiting in between.
+        """
+        order = np.argsort(-lengths, kind="stable")
+        outputs: list[Tensor] = []
+        at = 0
+        with self._inference():
+            while at < len(order):
+                rows = self._rows_of_batch(lengths, order, at)
+                try:
+                    outputs.append(self._forward(join(order[at : at + rows]), forward))
+                except torch.OutOfMemoryError:
+                    self._halve(rows)
+                    continue
+                at += rows
+                done(rows)
+        if not outputs:
+            return np.empty(0, dtype=np.float32)
+        sorted_outputs = torch.cat(outputs).float().cpu().numpy()
+        result: NDArray[np.float32] = np.empty_like(sorted_outputs)
+        result[order] = sorted_outputs
+        return result
+
+    def _rows_of_batch(self, lengths: Positions, order: Positions, at: int) -> int:
+        rows = self.batch_size or max(1, self.budget // max(1, int(lengths[order[at]])))
+        return min(rows, len(order) - at)
+
+    def _forward(self, batch: TokenBatch, forward: Callable[[Inputs], Tensor]) -> Tensor:
+        if self.packed and not self._checked:
+            self._check_packed(batch, forward)
+        return forward(to_device(batch, self.device, self._config, self.packed))
+
+    def _check_packed(self, batch: TokenBatch, forward: Callable[[Inputs], Tensor]) -> None:
+        """Compare packed with padded input once: a backbone that ignores the attention function would mix texts."""
+        few = TokenBatch(*(None if array is None else array[-8:] for array in (batch.ids, batch.lengths, batch.types)))  # type: ignore[arg-type]
+        packed, padded = (forward(to_device(few, self.device, self._config, p)).float() for p in (True, False))
+        self.packed = bool(torch.allclose(packed, padded, rtol=0.05, atol=0.05 * float(padded.abs().max())))
+        self._checked = True
+        if not self.packed:
+            warnings.warn(
+                f"{self.model!r}: packed and padded input disagree on {torch.cuda.get_device_name(self.device)}, "
+                "so batches are padded.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def _halve(self, rows: int) -> None:
+        """Out of memory: go on with half the batch; with a batch of one there is nothing left to halve."""
+        if rows == 1:
+            raise
+        torch.cuda.empty_cache()
+        if self.batch_size:
+            self.batch_size = max(1, rows // 2)
+        else:
+            self.budget //= 2
+
+    @property
+    def _config(self):  # type: ignore[no-untyped-def]
+        return self.model.backbone.config
+
+    @property
+    def _pad_id(self) -> int:
+        return int(self._config.pad_token_id or 0)
+
+    @contextlib.contextmanager
+    def _inference(self) -> Iterator[None]:
+        with torch.inference_mode():
+            yield
+
+    def _progress(self, total: int, unit: str) -> tqdm[None]:
+        return tqdm(total=total, unit=unit, disable=not self.verbose, desc=f"{type(self.model).__name__}")
+
+
+def _budgeted(tokens: Positions, budget: int) -> Iterator[tuple[int, int]]:
+    """Split consecutive groups so that each part holds at most `budget` tokens, but at least one group."""
+    first, held = 0, 0
+    for number, size in enumerate(tokens):
+        if number > first and held + size > budget:
+            yield first, number
+            first, held = number, 0
+        held += int(size)
+    if first < len(tokens):
+        yield first, len(tokens)
+
+
+def resolve_device(device: str | None) -> torch.device:
+    """The device of that name; None is the GPU if there is one, else the CPU.
+
+    Raises:
+        ValueError: if there is no such device here.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        raise ValueError(f"device={device!r} is not there; here are: {', '.join(here)}.") from error
+    return found

@@ -1,0 +1,21 @@
+"""Token ids in, numbers out: plain torch, usable alone."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from .. import checkpoints
+from ..config import CrossEncoderConfig
+from .bi_encoder import BiEncoderModel
+from .cross_encoder import CrossEncoderModel
+
+__all__ = ["BiEncoderModel", "CrossEncoderModel", "load_model"]
+
+
+def load_model(name: str | os.PathLike[str], **options: Any) -> CrossEncoderModel | BiEncoderModel:
+    """The model of a folder or hub id, whatever kind it is; `options` and errors are those of `checkpoints.load`."""
+    checkpoint = checkpoints.load(name, **options)
+    if isinstance(checkpoint.config, CrossEncoderConfig):
+        return CrossEncoderModel(checkpoint)
+    return BiEncoderModel(checkpoint)

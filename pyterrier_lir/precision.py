@@ -1,0 +1,75 @@
+"""Numbers' precision on a device: which one `auto` means, and models made ready for it.
+
+| precision | on | weights and activations | scores against float32 |
+|---|---|---|---|
+| float32 | all | float32 | the source library's to 1e-5 |
+| bf16 | CPU with AVX512-BF16 or AMX, CUDA | bfloat16, heads read out in float32 | two to three digits |
+| fp16 | CUDA | float16, heads read out in float32 | three digits; T5 and Gemma overflow, take bf16 |
+| int8 | CPU | linear layers int8, quantised per batch; the rest float32 | one to two digits |
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Literal, TypeVar, get_args
+
+import torch
+from transformers import PreTrainedModel
+
+from .cpu_kernels import PackedLinear, int8_linear, packs, replace_linears
+from .models import BiEncoderModel, CrossEncoderModel
+from .models.first_token import has_first_token_layer
+
+Precision = Literal["auto", "float32", "bf16", "fp16", "int8"]
+_DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32}
+_T = TypeVar("_T", bound=CrossEncoderModel | BiEncoderModel)
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """The precision that `precision` means on `device`.
+
+    >>> resolve_precision("auto", torch.device("cpu"))
+    'float32'
+
+    Raises:
+        ValueError: for an unknown precision, or one that the device does not have.
+    """
+    if precision not in get_args(Precision):
+        raise ValueError(f"precision={precision!r}; allowed: {', '.join(get_args(Precision))}.")
+    if precision == "auto":
+        return "bf16" if device.type == "cuda" else "float32"
+    if precision == "int8" and device.type != "cpu":
+        raise ValueError(f"precision='int8' is for CPUs, not for {device}; take bf16 there.")
+    if precision == "fp16" and device.type == "cpu":
+        raise ValueError("precision='fp16' is for GPUs; take bf16 or int8 on a CPU.")
+    return precision
+
+
+def dtype_of(precision: str) -> torch.dtype:
+    """The dtype that weights are loaded in for a resolved precision."""
+    return _DTYPES[precision]
+
+
+def prepare(model: _T, device: torch.device, precision: str) -> _T:
+    """The model on its device in its precision; on CPUs a copy that shares what does not change."""
+    dtype = dtype_of(precision)
+    if any(p.dtype != dtype for p in model.parameters()):
+        model = copy.deepcopy(model).to(dtype)
+    if device.type != "cpu":
+        return model.to(device)
+    if precision != "int8" and not packs(dtype):
+        return model
+    model = copy.deepcopy(model, {id(p): p for p in model.parameters()})
+    make = int8_linear if precision == "int8" else PackedLinear
+    replace_linears(model.backbone, make, _plain_layers(model.backbone))
+    return model
+
+
+def _plain_layers(backbone: PreTrainedModel) -> set[str]:
+    """Layers whose plain weights `FirstTokenLayer` multiplies by, besides the vocabulary's, of which few rows are read."""
+    keep = {name for name, module in backbone.named_modules() if module is backbone.get_output_embeddings()}
+    if has_first_token_layer(backbone):
+        prefix = "" if backbone.base_model is backbone else backbone.base_model_prefix + "."
+        last = len(backbone.base_model.encoder.layer) - 1
+        keep |= {f"{prefix}encoder.layer.{last}.attention.self.{name}" for name in ("key", "value")}
+    return keep
