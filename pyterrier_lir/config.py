@@ -18,6 +18,8 @@ Truncation = Literal["separate", "longest_first", "tail"]
 Head = Literal["linear", "tokens", "classification"]
 ScoringStrategy = Literal["rank", "mono", "difference"]
 Similarity = Literal["dot", "cosine", "l2"]
+Precision = Literal["auto", "float32", "bf16", "fp16", "int8"]
+PRECISIONS: tuple[str, ...] = get_args(Precision)
 
 
 @dataclass(frozen=True)

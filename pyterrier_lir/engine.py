@@ -17,14 +17,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from .config import Precision
 from .memory import keep_freed_memory
 from .models import BiEncoderModel, CrossEncoderModel
 from .models.backbone import Inputs, to_device
-from .precision import Precision, prepare, resolve_precision
+from .precision import prepare, resolve_precision
 from .tokenization import Positions, Ragged, TokenBatch
 
 Scores = NDArray[np.float32]
+Strings = Sequence[str] | NDArray[np.object_]
 Model = CrossEncoderModel | BiEncoderModel
+Done = Callable[[int], object]  # told how many rows were run
 
 CHUNK = 32_768  # rows (or lists) that are tokenised and ordered together
 _TOKENS = {"cpu": 1_024, "cuda": 131_072, "mps": 16_384}  # CPU: activations of a layer stay in the cache
@@ -71,7 +74,7 @@ class Engine:
         if self.device.type == "cpu":
             keep_freed_memory()
 
-    def score(self, queries: Sequence[str], docs: Sequence[str], lists: Sequence[object] | None = None) -> Scores:
+    def score(self, queries: Strings, docs: Strings, lists: Sequence[object] | None = None) -> Scores:
         """Scores of pairs (queries[i], docs[i]).
 
         Args:
@@ -81,16 +84,17 @@ class Engine:
         Returns:
             (N,) float32, in the order given.
         """
-        query_codes, distinct_queries = pd.factorize(pd.Series(list(queries), dtype=object))
-        out = np.empty(len(query_codes), dtype=np.float32)
-        docs = docs if isinstance(docs, np.ndarray) else np.asarray(docs, dtype=object)
+        query_array, doc_array = (np.asarray(texts, dtype=object) for texts in (queries, docs))
+        if len(query_array) != len(doc_array):
+            raise ValueError(f"{len(query_array)} queries and {len(doc_array)} documents: a pair has one of each.")
+        numbers = None if lists is None else pd.factorize(np.asarray(lists, dtype=object))[0]
+        out = np.empty(len(query_array), dtype=np.float32)
         with self._progress(len(out), "pair") as bar:
-            for rows in self._chunks(len(out), lists):
-                doc_codes, distinct_docs = pd.factorize(docs[rows])
-                local, used = pd.factorize(query_codes[rows])
-                texts = [str(distinct_queries[code]) for code in used]
-                numbers = None if lists is None else pd.factorize(np.asarray(lists, dtype=object)[rows])[0]
-                out[rows] = self._chunk(texts, list(distinct_docs), local, doc_codes, numbers, bar)
+            for rows in self._chunks(len(out), numbers):
+                query_of, distinct_queries = pd.factorize(query_array[rows])
+                doc_of, distinct_docs = pd.factorize(doc_array[rows])
+                local = None if numbers is None else numbers[rows]
+                out[rows] = self._chunk(list(distinct_queries), list(distinct_docs), query_of, doc_of, local, bar)
         return out
 
     def encode(self, texts: Sequence[str], query: bool) -> NDArray[np.float32]:
@@ -101,20 +105,19 @@ class Engine:
             parts = []
             for start in range(0, len(texts), CHUNK):
                 codes, distinct = pd.factorize(np.asarray(texts[start : start + CHUNK], dtype=object))
-                parts.append(self._encode(list(distinct), query)[codes])
-                bar.update(len(codes))
+                share = len(codes) / max(len(distinct), 1)
+                parts.append(self._encode(list(distinct), query, lambda done, s=share: bar.update(done * s))[codes])
         return np.concatenate(parts) if parts else np.empty((0, 0), dtype=np.float32)
 
-    def _chunks(self, count: int, lists: Sequence[object] | None) -> Iterator[Positions]:
+    def _chunks(self, count: int, lists: Positions | None) -> Iterator[Positions]:
         """Row numbers of each chunk; a list is never split."""
         if not (isinstance(self.model, CrossEncoderModel) and self.model.config.listwise):
             yield from np.split(np.arange(count), range(CHUNK, count, CHUNK)) if count else ()
             return
         if lists is None:
             raise ValueError("A listwise model needs to know which pairs belong to one list: give lists=.")
-        codes, _ = pd.factorize(np.asarray(lists, dtype=object))
-        rows = np.argsort(codes, kind="stable")
-        ends = np.flatnonzero(np.diff(codes[rows], append=-1)) + 1
+        rows = np.argsort(lists, kind="stable")
+        ends = np.flatnonzero(np.diff(lists[rows], append=-1)) + 1
         cuts = [ends[np.searchsorted(ends, at)] for at in range(CHUNK, count, CHUNK)]
         yield from (part for part in np.split(rows, sorted(set(cuts))) if len(part))
 
@@ -145,7 +148,7 @@ class Engine:
             return model.tokenizer.join(*tokens, query_of[chosen], doc_of[chosen], self._pad_id)
 
         share = len(codes) / max(len(distinct), 1)
-        scores = self._run(lengths, join, model, lambda done: bar.update(round(done * share)))
+        scores = self._run(lengths, join, model, lambda done: bar.update(done * share))
         return scores[codes]
 
     def _listwise(
@@ -175,17 +178,18 @@ class Engine:
         self, model: BiEncoderModel, queries: list[str], docs: list[str], query_of: Positions, doc_of: Positions,
         bar: tqdm[None],
     ) -> Scores:  # fmt: skip
+        share = len(query_of) / max(len(queries) + len(docs), 1)  # the bar counts pairs, the work is in the texts
         query_vectors, doc_vectors = (
-            torch.from_numpy(self._encode(texts, query)) for texts, query in ((queries, True), (docs, False))
+            torch.from_numpy(self._encode(texts, query, lambda done: bar.update(done * share)))
+            for texts, query in ((queries, True), (docs, False))
         )
         out = np.empty(len(query_of), dtype=np.float32)
         for start in range(0, len(out), 8_192):
             part = slice(start, start + 8_192)
             out[part] = model.similarity(query_vectors[query_of[part]], doc_vectors[doc_of[part]]).numpy()
-        bar.update(len(out))
         return out
 
-    def _encode(self, texts: list[str], query: bool) -> NDArray[np.float32]:
+    def _encode(self, texts: list[str], query: bool, done: Done = lambda rows: None) -> NDArray[np.float32]:
         model = self.model
         assert isinstance(model, BiEncoderModel)
         tokenizer = model.tokenizers[0 if query else 1]
@@ -194,6 +198,7 @@ class Engine:
             rows.lengths,
             lambda chosen: tokenizer.batch(rows, chosen, self._pad_id),
             lambda inputs: model(inputs, query=query),
+            done,
         )
 
     def _run(
@@ -201,7 +206,7 @@ class Engine:
         lengths: Positions,
         join: Callable[[Positions], TokenBatch],
         forward: Callable[[Inputs], Tensor],
-        done: Callable[[int], object] = lambda rows: None,
+        done: Done,
     ) -> NDArray[np.float32]:
         """Run rows of known lengths, longest first, and return their outputs in the order given.
 
@@ -216,6 +221,8 @@ class Engine:
                 try:
                     outputs.append(self._forward(join(order[at : at + rows]), forward))
                 except torch.OutOfMemoryError:
+                    if rows == 1:
+                        raise
                     self._halve(rows)
                     continue
                 at += rows
@@ -251,9 +258,7 @@ class Engine:
             )
 
     def _halve(self, rows: int) -> None:
-        """Out of memory: go on with half the batch; with a batch of one there is nothing left to halve."""
-        if rows == 1:
-            raise
+        """Out of memory: go on with half the batch."""
         torch.cuda.empty_cache()
         if self.batch_size:
             self.batch_size = max(1, rows // 2)
@@ -274,7 +279,8 @@ class Engine:
             yield
 
     def _progress(self, total: int, unit: str) -> tqdm[None]:
-        return tqdm(total=total, unit=unit, disable=not self.verbose, desc=f"{type(self.model).__name__}")
+        shape = "{l_bar}{bar}| {n:.0f}/{total} [{elapsed}<{remaining}, {rate_fmt}]"
+        return tqdm(total=total, unit=unit, disable=not self.verbose, desc="scoring", bar_format=shape)
 
 
 def _budgeted(tokens: Positions, budget: int) -> Iterator[tuple[int, int]]:

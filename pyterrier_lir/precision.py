@@ -11,16 +11,16 @@
 from __future__ import annotations
 
 import copy
-from typing import Literal, TypeVar, get_args
+from typing import TypeVar
 
 import torch
 from transformers import PreTrainedModel
 
+from .config import PRECISIONS
 from .cpu_kernels import PackedLinear, int8_linear, packs, replace_linears
 from .models import BiEncoderModel, CrossEncoderModel
 from .models.first_token import has_first_token_layer
 
-Precision = Literal["auto", "float32", "bf16", "fp16", "int8"]
 _DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32}
 _T = TypeVar("_T", bound=CrossEncoderModel | BiEncoderModel)
 
@@ -34,8 +34,8 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     Raises:
         ValueError: for an unknown precision, or one that the device does not have.
     """
-    if precision not in get_args(Precision):
-        raise ValueError(f"precision={precision!r}; allowed: {', '.join(get_args(Precision))}.")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision={precision!r}; allowed: {', '.join(PRECISIONS)}.")
     if precision == "auto":
         return "bf16" if device.type == "cuda" else "float32"
     if precision == "int8" and device.type != "cpu":

@@ -13,10 +13,10 @@ import pandas as pd
 import pyterrier as pt
 
 from ..columns import check_results, text_values
+from ..config import PRECISIONS, Precision
 
 if TYPE_CHECKING:
     from ..engine import Engine, Model
-    from ..precision import Precision
 
 _LABEL_LENGTH = 19  # PyTerrier's schematics want less than 20 characters
 
@@ -51,7 +51,6 @@ class LIRReRanker(pt.Transformer):
         ValueError, FileNotFoundError: at the first use, for what `checkpoints.load` and `Engine` refuse.
         pt.validate.InputValidationError: for missing columns.
 
-    >>> import pyterrier_lir
     >>> LIRReRanker("webis/monoelectra-base", batch_size=32)
     LIRReRanker('webis/monoelectra-base', batch_size=32)
     """
@@ -72,6 +71,17 @@ class LIRReRanker(pt.Transformer):
     trust_remote_code: bool = False
     _loaded: Any = field(default=None, init=False, compare=False)
 
+    def __post_init__(self) -> None:
+        """Refuse at once what no model could make right."""
+        for name in ("batch_size", "max_length"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise ValueError(f"{name}={value!r}; allowed: a positive number, or None.")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision={self.precision!r}; allowed: {', '.join(PRECISIONS)}.")
+        if not isinstance(self.model, (str, os.PathLike)) and not hasattr(self.model, "backbone"):
+            raise TypeError(f"model={self.model!r}; allowed: a hub id, a folder, or a loaded model.")
+
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """Score each row's query and document, and rank anew within each query."""
         check_results(inp, {"query": self.query_field, "text": self.text_field}, self)
@@ -91,31 +101,34 @@ class LIRReRanker(pt.Transformer):
     def _engine(self) -> Engine:
         """The engine of the present settings; the model is loaded at most once for each of them."""
         if self._loaded is None or self._loaded[0] != self._settings():
-            from ..engine import Engine, resolve_device
-            from ..precision import dtype_of, resolve_precision
-
-            device = resolve_device(self.device)
-            precision = resolve_precision(self.precision, device)
-            model = self.model
-            if isinstance(model, (str, os.PathLike)):
-                from ..models import load_model
-
-                model = load_model(
-                    model, dtype=dtype_of(precision), template=self.template, revision=self.revision,
-                    trust_remote_code=self.trust_remote_code,
-                )  # fmt: skip
-            model = model.with_options(
-                max_length=self.max_length, instruction=self.instruction, activation=self.activation
-            )
-            engine = Engine(
-                model, device=self.device, precision=self.precision, batch_size=self.batch_size, verbose=self.verbose
-            )
-            self._loaded = (self._settings(), engine)
-        engine = self._loaded[1]
+            self._loaded = (self._settings(), self._load())
+        engine: Engine = self._loaded[1]
+        engine.verbose = self.verbose
         return engine
 
+    def _load(self) -> Engine:
+        from ..engine import Engine, resolve_device
+        from ..models import load_model
+        from ..precision import dtype_of, resolve_precision
+
+        dtype = dtype_of(resolve_precision(self.precision, resolve_device(self.device)))  # refused before loading
+        model = self.model
+        if isinstance(model, (str, os.PathLike)):
+            model = load_model(
+                model,
+                dtype=dtype,
+                template=self.template,
+                revision=self.revision,
+                trust_remote_code=self.trust_remote_code,
+            )
+        model = model.with_options(
+            max_length=self.max_length, instruction=self.instruction, activation=self.activation
+        )
+        return Engine(model, device=self.device, precision=self.precision, batch_size=self.batch_size)
+
     def _settings(self) -> tuple[Any, ...]:
-        return tuple(getattr(self, f.name) for f in dataclasses.fields(self) if f.init and f.name != "text_field")
+        free = ("text_field", "query_field", "verbose")  # can change without another engine
+        return tuple(getattr(self, f.name) for f in dataclasses.fields(self) if f.init and f.name not in free)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_loaded": None}

@@ -1,0 +1,1 @@
+"""Where training and evaluation text comes from.  Knows no models."""
