@@ -41,7 +41,7 @@ def replace_linears(backbone: nn.Module, make: Callable[..., nn.Module], keep: s
     """Replace every linear layer of the backbone, except those named in `keep`; BERT's GELU joins its layer."""
     for name, module in list(backbone.named_modules()):
         for child_name, child in list(module.named_children()):
-            if isinstance(child, nn.Linear) and f"{name}.{child_name}" not in keep:
+            if isinstance(child, nn.Linear) and f"{name}.{child_name}".removeprefix(".") not in keep:
                 act = getattr(module, "intermediate_act_fn", None)
                 gelu = child_name == "dense" and type(act).__name__ == "GELUActivation"
                 setattr(module, child_name, make(child, gelu))

@@ -1,0 +1,299 @@
+"""LIRReRanker keeps PyTerrier's contracts, whatever model is in it."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pyterrier as pt
+import pytest
+from ir_measures import RR, nDCG
+import pyterrier.testing
+
+from pyterrier_lir import LIRReRanker, load_model
+from pyterrier_lir.pipeline.reranker import windows
+from tests.conftest import CROSS_ENCODERS, KINDS
+
+Tiny = Callable[[str], str]
+
+
+@pytest.fixture(scope="module")
+def results() -> pd.DataFrame:
+    """Two queries' results as a first stage gives them, with a column of its own."""
+    rows = [
+        ("q1", "rainfall in the mountains", "d1", "Rivers carry sand from the mountains.", 9.0, 0),
+        ("q1", "rainfall in the mountains", "d2", "Bread is baked from flour and water.", 8.0, 1),
+        ("q1", "rainfall in the mountains", "d3", "The measurement of rainfall.", 7.0, 2),
+        ("q2", "bread", "d2", "Bread is baked from flour and water.", 5.0, 0),
+        ("q2", "bread", "d4", "Computers multiply matrices.", 4.0, 1),
+    ]
+    frame = pd.DataFrame(rows, columns=["qid", "query", "docno", "text", "score", "rank"])
+    return frame.assign(year=range(2000, 2005))
+
+
+@pytest.fixture(scope="module")
+def reranker(tiny: Tiny) -> LIRReRanker:
+    return LIRReRanker(tiny("mono-bert"))
+
+
+def check_ranks(frame: pd.DataFrame) -> None:
+    """Ranks from 0 by falling score within each query, ties in the order of rows."""
+    for _, group in frame.groupby("qid"):
+        best_first = np.argsort(-group["score"].to_numpy(), kind="stable")
+        assert group["rank"].to_numpy()[best_first].tolist() == list(range(len(group)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_model_scores_and_ranks_and_keeps_rows_and_columns(kind: str, tiny: Tiny, results: pd.DataFrame) -> None:
+    out = LIRReRanker(tiny(kind))(results)
+    kept = ["qid", "query", "docno", "text", "year"]
+    pd.testing.assert_frame_equal(out[kept], results[kept])
+    assert list(out.columns) == [*kept[:4], "score", "year", "rank"]
+    assert np.isfinite(out["score"]).all()
+    assert out["score"].nunique() > 2
+    check_ranks(out)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_row_order_does_not_change_scores(kind: str, tiny: Tiny, results: pd.DataFrame) -> None:
+    model = LIRReRanker(tiny(kind))
+    shuffled = results.sample(frac=1, random_state=3)
+    again = model(shuffled).loc[results.index]
+    np.testing.assert_allclose(again["score"], model(results)["score"], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", CROSS_ENCODERS)
+def test_duplicated_rows_get_equal_scores(kind: str, tiny: Tiny, results: pd.DataFrame) -> None:
+    if kind.startswith("set-encoder"):
+        pytest.skip("a duplicate is one more document of the list, which changes the others' scores")
+    out = LIRReRanker(tiny(kind))(pd.concat([results, results]))
+    np.testing.assert_array_equal(out["score"][: len(results)], out["score"][len(results) :])
+    check_ranks(out.reset_index(drop=True))
+
+
+def test_any_index_labels_are_kept(reranker: LIRReRanker, results: pd.DataFrame) -> None:
+    expected = reranker(results)["score"].to_numpy()
+    for index in ([7, 7, 7, 7, 7], list("edcba"), pd.date_range("2020", periods=5)):
+        out = reranker(results.set_axis(index, axis=0))
+        assert out.index.equals(pd.Index(index))
+        np.testing.assert_array_equal(out["score"], expected)
+        assert out["rank"].tolist() == reranker(results)["rank"].tolist()
+
+
+@pytest.mark.parametrize("dtype", ["object", "string", "str", "category"])
+def test_every_pandas_string_type_is_read(dtype: str, reranker: LIRReRanker, results: pd.DataFrame) -> None:
+    typed = results.astype(dict.fromkeys(["qid", "query", "docno", "text"], dtype))
+    out = reranker(typed)
+    np.testing.assert_array_equal(out["score"], reranker(results)["score"])
+    assert out["rank"].tolist() == reranker(results)["rank"].tolist()
+
+
+def test_an_empty_frame_gives_an_empty_frame_with_the_columns(reranker: LIRReRanker, results: pd.DataFrame) -> None:
+    out = reranker(results.head(0))
+    assert len(out) == 0
+    assert list(out.columns) == list(reranker(results).columns)
+
+
+def test_dictionaries_in_give_dictionaries_out(reranker: LIRReRanker, results: pd.DataFrame) -> None:
+    records = results.to_dict("records")
+    expected = reranker(results).to_dict("records")
+    assert reranker(records) == expected
+    assert list(reranker.transform_iter(iter(records))) == expected
+    assert reranker([]) == []
+
+
+def test_the_input_frame_is_not_changed(reranker: LIRReRanker, results: pd.DataFrame) -> None:
+    before = results.copy()
+    reranker(results)
+    pd.testing.assert_frame_equal(results, before)
+
+
+def test_one_query_at_a_time_scores_as_all_at_once(reranker: LIRReRanker, results: pd.DataFrame) -> None:
+    parts = pd.concat([reranker(group) for _, group in results.groupby("qid")])
+    np.testing.assert_allclose(parts["score"], reranker(results)["score"], atol=1e-6)
+
+
+def test_other_columns_can_hold_query_and_text(tiny: Tiny, reranker: LIRReRanker, results: pd.DataFrame) -> None:
+    renamed = results.rename(columns={"query": "question", "text": "body"})
+    out = LIRReRanker(tiny("mono-bert"), text_field="body", query_field="question")(renamed)
+    np.testing.assert_array_equal(out["score"], reranker(results)["score"])
+
+
+def test_inspection_tells_columns_and_loads_nothing() -> None:
+    unloadable = LIRReRanker("no/such-model")
+    assert pt.inspect.transformer_inputs(unloadable) == [["qid", "docno", "query", "text"]]
+    columns = ["qid", "query", "docno", "text", "extra"]
+    assert pt.inspect.transformer_outputs(unloadable, columns) == [*columns, "score", "rank"]
+    names = [attribute.name for attribute in pt.inspect.transformer_attributes(unloadable)]
+    assert names[:5] == ["model", "text_field", "query_field", "batch_size", "device"]
+    drawn = pt.schematic.transformer_schematic(unloadable)
+    assert drawn["label"] == "such-model"
+    assert drawn["help_url"] is None
+
+
+def test_equal_settings_are_equal_and_hash_equally(tiny: Tiny) -> None:
+    one, same, other = (LIRReRanker(tiny("bert-1"), batch_size=size) for size in (None, None, 4))
+    one(pd.DataFrame([["1", "a", "d", "b"]], columns=["qid", "query", "docno", "text"]))  # a loaded one is no other
+    assert one == same
+    assert hash(one) == hash(same)
+    assert one != other
+
+
+def test_repr_is_python_that_makes_an_equal_transformer() -> None:
+    made = LIRReRanker("webis/set-encoder-base", batch_size=8, precision="bf16", text_field="body")
+    assert repr(made) == "LIRReRanker('webis/set-encoder-base', text_field='body', batch_size=8, precision='bf16')"
+    assert eval(repr(made)) == made
+
+
+def test_pickling_leaves_the_weights_behind(reranker: LIRReRanker, results: pd.DataFrame) -> None:
+    expected = reranker(results)
+    packed = pickle.dumps(reranker)
+    assert len(packed) < 1_000
+    pd.testing.assert_frame_equal(pickle.loads(packed)(results), expected)
+
+
+def test_a_loaded_model_serves_as_its_name_does(tiny: Tiny, reranker: LIRReRanker, results: pd.DataFrame) -> None:
+    loaded = load_model(tiny("mono-bert"))
+    pd.testing.assert_frame_equal(LIRReRanker(loaded)(results), reranker(results))
+
+
+def test_operators_and_cutoffs_compose(reranker: LIRReRanker, results: pd.DataFrame) -> None:
+    first = pt.Transformer.from_df(results)
+    topics = results[["qid", "query"]].drop_duplicates()
+    top = (first >> reranker % 1)(topics)
+    assert top["rank"].tolist() == [0, 0]
+    assert len((first % 2 >> reranker)(topics)) == 4
+    summed = ((first >> reranker) + (first >> reranker * 0.0))(topics)
+    assert sorted(summed["score"].round(5)) == sorted(reranker(results)["score"].round(5))
+    assert len(((first >> reranker) | first)(topics)) == len(results)
+    features = (first >> (pt.transformer.IdentityTransformer() ** reranker))(topics)
+    scores = dict(zip(zip(results["qid"], results["docno"], strict=True), reranker(results)["score"], strict=True))
+    for row in features.itertuples():
+        assert row.features[1] == pytest.approx(scores[row.qid, row.docno])
+
+
+def test_experiments_with_batches_and_shared_prefixes_agree(tiny: Tiny, results: pd.DataFrame) -> None:
+    topics = results[["qid", "query"]].drop_duplicates()
+    qrels = pd.DataFrame([("q1", "d3", 1), ("q2", "d2", 2)], columns=["qid", "docno", "label"])
+    first = pt.Transformer.from_df(results)
+    systems = [first, *(first >> LIRReRanker(tiny(kind)) for kind in ("mono-bert", "dense"))]
+    tables = [
+        pt.Experiment(systems, topics, qrels, [nDCG @ 10, RR @ 10], names=["first", "mono", "dense"], **options)
+        for options in ({}, {"batch_size": 1}, {"precompute_prefix": True})
+    ]
+    for table in tables[1:]:
+        pd.testing.assert_frame_equal(table, tables[0])
+
+
+def test_grid_search_can_set_parameters(tiny: Tiny, results: pd.DataFrame) -> None:
+    model = LIRReRanker(tiny("bert-1"))
+    topics = results[["qid", "query"]].drop_duplicates()
+    qrels = pd.DataFrame([("q1", "d3", 1), ("q2", "d2", 2)], columns=["qid", "docno", "label"])
+    found = pt.GridScan(
+        pt.Transformer.from_df(results) >> model, {model: {"max_length": [8, 32]}}, topics, qrels, [nDCG @ 10]
+    )
+    assert len(found) == 2
+    short, long = (LIRReRanker(tiny("bert-1"), max_length=length)(results)["score"] for length in (8, 32))
+    assert not np.allclose(short, long)
+    model.set_parameter("max_length", 8)
+    np.testing.assert_array_equal(model(results)["score"], short)
+
+
+def test_scorer_cache_around_it_gives_the_same_scores(
+    reranker: LIRReRanker, results: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    caching = pytest.importorskip("pyterrier_caching")
+    cached = caching.ScorerCache(str(tmp_path_factory.mktemp("cache") / "scores"), reranker)
+    for _ in range(2):
+        np.testing.assert_allclose(cached(results)["score"], reranker(results)["score"], atol=1e-6)
+
+
+def test_sliding_passages_and_their_maximum_compose(tiny: Tiny) -> None:
+    long = " ".join(["Bread is baked."] * 30) + " The measurement of rainfall."
+    inp = pd.DataFrame([["q", "rainfall", "d1", long], ["q", "rainfall", "d2", "sand"]], columns=["qid", "query", "docno", "text"])
+    passages = pt.text.sliding(text_attr="text", length=10, stride=5, prepend_attr=None)
+    model = LIRReRanker(tiny("mono-bert"))
+    out = (passages >> model >> pt.text.max_passage())(inp)
+    best = model(passages(inp)).assign(doc=lambda f: f["docno"].str.split("%p").str[0]).groupby("doc")["score"].max()
+    assert dict(zip(out["docno"], out["score"], strict=True)) == pytest.approx(best.to_dict())
+
+
+@pytest.mark.parametrize("kind", ["set-encoder", "set-encoder-extra"])
+def test_a_listwise_model_sees_the_whole_list_of_a_query(kind: str, tiny: Tiny, results: pd.DataFrame) -> None:
+    model = LIRReRanker(tiny(kind))
+    together = model(results)["score"].to_numpy()
+    alone = model(results.iloc[[0]])["score"].to_numpy()
+    assert abs(together[0] - alone[0]) > 1e-4
+    other_query_changed = results.assign(text=results["text"].where(results["qid"] == "q1", "sand"))
+    np.testing.assert_allclose(model(other_query_changed)["score"][:3], together[:3], atol=1e-5)
+
+
+def test_lists_beyond_the_models_depth_are_cut_into_even_windows_by_rank(tiny: Tiny, results: pd.DataFrame) -> None:
+    many = pd.concat([results[results["qid"] == "q1"]] * 3, ignore_index=True)
+    many = many.assign(docno=[f"d{i}" for i in range(9)], rank=[8, 7, 6, 5, 4, 3, 2, 1, 0])
+    many["text"] += many["docno"]
+    assert windows(many, 5).tolist() == [1, 1, 1, 1, 0, 0, 0, 0, 0]
+    model = LIRReRanker(tiny("set-encoder"))  # its depth is 5
+    out = model(many)
+    for part in (many.iloc[:4], many.iloc[4:]):
+        np.testing.assert_allclose(model(part)["score"], out["score"].loc[part.index], atol=1e-5)
+    shuffled = model(many.sample(frac=1, random_state=1)).loc[many.index]
+    np.testing.assert_allclose(shuffled["score"], out["score"], atol=1e-5)
+
+
+def test_an_instruction_changes_what_a_generative_model_is_told(tiny: Tiny, results: pd.DataFrame) -> None:
+    folder = tiny("qwen3-reranker")
+    own, other = LIRReRanker(folder)(results), LIRReRanker(folder, instruction="Find dogs")(results)
+    assert not np.allclose(own["score"], other["score"])
+    with pytest.raises(ValueError, match="takes no instruction"):
+        LIRReRanker(tiny("bert-1"), instruction="Find dogs")(results)
+
+
+def test_raw_logits_can_be_asked_for(tiny: Tiny, results: pd.DataFrame) -> None:
+    logits = LIRReRanker(tiny("bert-1"), activation="Identity")(results)["score"]
+    np.testing.assert_allclose(1 / (1 + np.exp(-logits)), LIRReRanker(tiny("bert-1"))(results)["score"], atol=1e-6)
+
+
+class TestPyTerriersOwnChecks(pyterrier.testing.TransformerTestCase):
+    @staticmethod
+    def get_transformer() -> LIRReRanker:
+        return LIRReRanker("webis/monoelectra-base")
+
+
+BAD_INPUT = {
+    "no text column": (lambda f: f.drop(columns="text"), {}, KeyError, "pt.text.get_text"),
+    "no query column": (lambda f: f.drop(columns="query"), {}, KeyError, "query_field="),
+    "no docno column": (lambda f: f.drop(columns="docno"), {}, KeyError, "docno"),
+    "null text": (lambda f: f.assign(text=[None, *f["text"][1:]]), {}, ValueError, "missing in 1 of 5 rows.*docno='d1'"),
+    "null query": (lambda f: f.assign(query=[np.nan] * 5), {}, ValueError, "missing in 5 of 5 rows"),
+    "numbers as text": (lambda f: f.assign(text=range(5)), {}, TypeError, "instead of str in 5 of 5 rows"),
+    "unknown device": (lambda f: f, {"device": "cuda:99"}, ValueError, "device='cuda:99' is not there"),
+    "nonsense device": (lambda f: f, {"device": "gpu"}, ValueError, "device='gpu' is not there"),
+    "int8 with positions": (lambda f: f, {"max_length": 4_000}, ValueError, "positions for 64 tokens"),
+    "no room": (lambda f: f, {"max_length": 3}, ValueError, "leaves no room"),
+    "unknown activation": (lambda f: f, {"activation": "os.system"}, ValueError, "os.system"),
+    "fp16 on a CPU": (lambda f: f, {"precision": "fp16", "device": "cpu"}, ValueError, "for GPUs"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_refused_with_a_clear_error(case: str, tiny: Tiny, results: pd.DataFrame) -> None:
+    change, settings, error, message = BAD_INPUT[case]
+    with pytest.raises(error, match=message):
+        LIRReRanker(tiny("bert-1"), **settings)(change(results))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"batch_size": 2.5}, "batch_size=2.5"),
+        ({"max_length": -1}, "max_length=-1"),
+        ({"precision": "float8"}, "allowed: auto, float32"),
+    ],
+)
+def test_settings_that_no_model_could_serve_are_refused_at_once(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LIRReRanker("any/model", **settings)  # type: ignore[arg-type]
