@@ -61,7 +61,7 @@ def demo(
         reranked = bm25 >> pt.text.get_text(source, ["text"]) >> scorer
         names = ["BM25", f"BM25 >> {model.rstrip('/').rsplit('/', 1)[-1]}"]
         table = pt.Experiment(
-            [bm25, reranked], topics, qrels, [nDCG @ 10, RR @ 10, "mrt"], names=names, precompute_prefix=False
+            [bm25, reranked], topics, qrels, [nDCG @ 10, RR @ 10, "mrt"], names=names
         )
         say("\n" + table.rename(columns={"mrt": "ms/query"}).round(3).to_string(index=False) + "\n")
         scorer.verbose = False

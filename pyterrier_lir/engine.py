@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from .config import Precision
 from .memory import keep_freed_memory
 from .models import BiEncoderModel, CrossEncoderModel
-from .models.backbone import Inputs, to_device
+from .models.backbone import Inputs, to_device, varlen_attn
 from .precision import prepare, resolve_precision
 from .tokenization import Positions, Ragged, TokenBatch
 
@@ -68,7 +68,8 @@ class Engine:
         self.budget = _TOKENS.get(self.device.type, 16_384)
         self.verbose = verbose
         self.model: Model = prepare(model, self.device, self.precision)
-        wanted = self.device.type == "cuda" and self.precision in ("bf16", "fp16") if packed is None else packed
+        kernel = self.device.type == "cuda" and self.precision in ("bf16", "fp16") and varlen_attn is not None
+        wanted = kernel if packed is None else packed
         self.packed = wanted and self.model.packable
         self._checked = packed is True  # who asks for packed input by name gets it unchecked
         if self.device.type == "cpu":
@@ -251,7 +252,7 @@ class Engine:
         self._checked = True
         if not self.packed:
             warnings.warn(
-                f"{self.model!r}: packed and padded input disagree on {torch.cuda.get_device_name(self.device)}, "
+                f"{self.model!r}: packed and padded input disagree on {self.device}, "
                 "so batches are padded.",
                 RuntimeWarning,
                 stacklevel=2,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -83,18 +84,24 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     return make
 
 
-def wordpiece(lower: bool = True) -> PreTrainedTokenizerFast:
+@cache
+def wordpiece_file() -> str:
+    """tokenizer.json, trained once: training is not deterministic."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[INT]"]
     backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    backend.normalizer = normalizers.BertNormalizer(lowercase=lower)
+    backend.normalizer = normalizers.BertNormalizer()
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece()
     backend.train_from_iterator(SENTENCES, trainers.WordPieceTrainer(vocab_size=200, special_tokens=special))
     backend.post_processor = processors.TemplateProcessing(
         single="[CLS] $0 [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
+    return str(backend.to_str())
+
+
+def wordpiece() -> PreTrainedTokenizerFast:
     return transformers.BertTokenizerFast(
-        tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
+        tokenizer_object=Tokenizer.from_str(wordpiece_file()), pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
         mask_token="[MASK]", model_max_length=64,
     )  # fmt: skip
 

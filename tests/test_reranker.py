@@ -181,7 +181,7 @@ def test_experiments_with_batches_and_shared_prefixes_agree(tiny: Tiny, results:
     systems = [first, *(first >> LIRReRanker(tiny(kind)) for kind in ("mono-bert", "dense"))]
     tables = [
         pt.Experiment(systems, topics, qrels, [nDCG @ 10, RR @ 10], names=["first", "mono", "dense"], **options)
-        for options in ({}, {"batch_size": 1}, {"precompute_prefix": True})
+        for options in ({}, {"batch_size": 1}, {"plan": "tree"})
     ]
     for table in tables[1:]:
         pd.testing.assert_frame_equal(table, tables[0])

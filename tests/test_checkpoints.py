@@ -1,0 +1,213 @@
+"""Checkpoints load by their files, save in a form that loads again, and fail with words that help."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import transformers
+
+from pyterrier_lir import BiEncoderConfig, CrossEncoderConfig, CrossEncoderModel, checkpoints, load_model
+from pyterrier_lir.checkpoints.registry import GENERATIVE, TEMPLATES
+from pyterrier_lir.config import config_from_dict
+from pyterrier_lir.engine import Engine
+from tests.conftest import KINDS, backbone, write_json, wordpiece
+
+Tiny = Callable[[str], str]
+Pairs = tuple[list[str], list[str]]
+LISTS = [i // 12 * 3 + i % 3 for i in range(60)]  # lists of four documents
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_saved_loads_with_identical_scores(kind: str, tiny: Tiny, pairs: Pairs, tmp_path: Path) -> None:
+    model = load_model(tiny(kind))
+    model.save_pretrained(tmp_path / "saved")
+    again = load_model(tmp_path / "saved")
+    assert again.config == model.config
+    np.testing.assert_array_equal(Engine(again).score(*pairs, LISTS), Engine(model).score(*pairs, LISTS))
+    written = json.loads((tmp_path / "saved" / "config.json").read_text())
+    assert ("backbone_model_type" in written) == kind.startswith(("mono-", "set-encoder"))
+
+
+def test_another_folder_name_changes_nothing(tiny: Tiny, pairs: Pairs, tmp_path: Path) -> None:
+    shutil.copytree(tiny("mono-electra"), tmp_path / "bert-base-uncased")
+    renamed = Engine(load_model(tmp_path / "bert-base-uncased")).score(*pairs)
+    np.testing.assert_array_equal(renamed, Engine(load_model(tiny("mono-electra"))).score(*pairs))
+
+
+def test_older_weight_files_load_too(tiny: Tiny, pairs: Pairs, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    shutil.copytree(tiny("bert-1"), tmp_path / "old")
+    torch.save(load_file(tmp_path / "old" / "model.safetensors"), tmp_path / "old" / "pytorch_model.bin")
+    (tmp_path / "old" / "model.safetensors").unlink()
+    old = Engine(load_model(tmp_path / "old")).score(*pairs)
+    np.testing.assert_array_equal(old, Engine(load_model(tiny("bert-1"))).score(*pairs))
+
+
+def test_saving_never_overwrites(tiny: Tiny, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="not empty"):
+        load_model(tiny("bert-1")).save_pretrained(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def broken(name: str, folder: Path) -> None:
+    """Damage a copy of a sound checkpoint."""
+    if name == "truncated":
+        data = (folder / "model.safetensors").read_bytes()
+        (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
+    elif name == "not safetensors":
+        (folder / "model.safetensors").write_bytes(b"<html>not found</html>" * 100)
+    elif name == "no tokenizer":
+        for path in folder.glob("*token*"):
+            path.unlink()
+        (folder / "vocab.txt").unlink(missing_ok=True)
+    elif name == "no weights":
+        (folder / "model.safetensors").unlink()
+    elif name == "no JSON":
+        (folder / "config.json").write_text("{")
+    elif name == "other shape":
+        config = json.loads((folder / "config.json").read_text())
+        write_json(folder / "config.json", config | {"intermediate_size": 48})
+    elif name == "more layers":
+        config = json.loads((folder / "config.json").read_text())
+        write_json(folder / "config.json", config | {"num_hidden_layers": 3})
+    elif name == "no head":
+        config = json.loads((folder / "config.json").read_text())
+        write_json(folder / "config.json", config | {"linear_bias": True})
+
+
+DAMAGE = {
+    "truncated": ("bert-1", ValueError, "truncated, corrupt"),
+    "not safetensors": ("mono-bert", ValueError, "truncated, corrupt"),
+    "no tokenizer": ("bert-1", FileNotFoundError, "has no tokenizer.*save_pretrained"),
+    "no weights": ("bert-1", FileNotFoundError, "No weights"),
+    "no JSON": ("bert-1", ValueError, "not valid JSON"),
+    "other shape": ("bert-1", ValueError, "does not fit its config.json"),
+    "more layers": ("bert-1", ValueError, "lacks 16 weights"),
+    "no head": ("mono-bert", ValueError, "lacks linear.bias"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_broken_folders_say_what_is_broken(damage: str, tiny: Tiny, tmp_path: Path) -> None:
+    kind, error, message = DAMAGE[damage]
+    shutil.copytree(tiny(kind), tmp_path / "copy")
+    broken(damage, tmp_path / "copy")
+    with pytest.raises(error, match=message):
+        load_model(tmp_path / "copy")
+
+
+@pytest.mark.parametrize("name", ["no/such-model", "/no/such/folder", "./nowhere", "a b c", "one/two/three"])
+def test_unknown_names_say_so(name: str) -> None:
+    with pytest.raises(FileNotFoundError, match=name):
+        load_model(name)
+
+
+def test_an_unknown_format_lists_what_was_tried(tmp_path: Path) -> None:
+    (tmp_path / "weights.h5").write_bytes(b"")
+    with pytest.raises(ValueError, match="no known format") as caught:
+        checkpoints.load(tmp_path)
+    for format_name in checkpoints.READERS:
+        assert f"  {format_name}: no" in str(caught.value) or f"  {format_name}: a" in str(caught.value) or (
+            f"  {format_name}: config.json names no" in str(caught.value)
+        )
+
+
+def test_a_plain_encoder_without_a_head_is_no_reranker(tmp_path: Path) -> None:
+    tokenizer = wordpiece()
+    backbone("Bert", tokenizer).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="BertModel has no sequence classification head"):
+        load_model(tmp_path)
+
+
+def test_three_labels_are_refused(tmp_path: Path) -> None:
+    tokenizer = wordpiece()
+    backbone("Bert", tokenizer, "ForSequenceClassification", num_labels=3).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="has 3 labels"):
+        load_model(tmp_path)
+
+
+def test_a_generative_model_of_unknown_family_asks_for_a_template(tmp_path: Path) -> None:
+    tokenizer = wordpiece()
+    config = transformers.GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=1, n_head=2, n_positions=64)
+    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"generative gpt2 model.*template=, one of monot5"):
+        load_model(tmp_path)
+
+
+def test_a_misspelt_template_suggests_the_near_one(tiny: Tiny) -> None:
+    with pytest.raises(ValueError, match="Did you mean 'rankt5'"):
+        load_model(tiny("monot5"), template="rangt5")
+
+
+def test_a_template_overrides_what_the_backbone_suggests(tiny: Tiny) -> None:
+    default, chosen = (load_model(tiny("monot5"), template=name).config for name in (None, "rankt5"))
+    assert isinstance(default, CrossEncoderConfig)
+    assert isinstance(chosen, CrossEncoderConfig)
+    assert (default.scoring_strategy, chosen.scoring_strategy) == ("mono", "rank")
+    assert default.template != chosen.template
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_every_template_has_one_query_and_then_one_document_and_a_source(name: str) -> None:
+    template = TEMPLATES[name]
+    text = "".join(template.pieces)
+    assert text.count("{query}") == text.count("{doc}") == 1
+    assert text.index("{query}") < text.index("{doc}")
+    assert len(template.words) == (1 if template.scoring_strategy == "rank" else 2)
+    assert template.source.startswith("https://")
+
+
+def test_every_row_of_the_table_names_a_template() -> None:
+    assert set(GENERATIVE.values()) <= set(TEMPLATES)
+
+
+def test_models_of_other_kinds_name_their_modules(tmp_path: Path, tiny: Tiny) -> None:
+    shutil.copytree(tiny("dense"), tmp_path / "sparse")
+    types = ["sentence_transformers.models.MLMTransformer", "sentence_transformers.models.SpladePooling"]
+    write_json(tmp_path / "sparse" / "modules.json", [{"path": "", "type": name} for name in types])
+    write_json(tmp_path / "sparse" / "config_sentence_transformers.json", {"model_type": "SparseEncoder"})
+    with pytest.raises(ValueError, match=r"SparseEncoder of MLMTransformer \+ SpladePooling"):
+        load_model(tmp_path / "sparse")
+
+
+def test_a_module_without_its_weights_is_named(tmp_path: Path, tiny: Tiny) -> None:
+    shutil.copytree(tiny("dense"), tmp_path / "dense")
+    modules = json.loads((tmp_path / "dense" / "modules.json").read_text())
+    write_json(tmp_path / "dense" / "modules.json", [*modules, {"path": "3_Dense", "type": "x.Dense"}])
+    with pytest.raises(ValueError, match="lists a Dense module in 3_Dense/"):
+        load_model(tmp_path / "dense")
+
+
+def test_a_bi_encoder_is_no_cross_encoder(tiny: Tiny) -> None:
+    with pytest.raises(ValueError, match="is a bi-encoder"):
+        CrossEncoderModel.from_pretrained(tiny("dense"))
+
+
+@pytest.mark.parametrize("config", [CrossEncoderConfig(depth=7, template=("{query}", "{doc}")), BiEncoderConfig()])
+def test_configurations_survive_json(config: CrossEncoderConfig | BiEncoderConfig) -> None:
+    assert config_from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"pooling_strategy": "median"}, "allowed: 'first'"),
+        ({"scoring_strategy": "pair"}, "allowed: 'rank', 'mono'"),
+        ({"query_length": 0}, "positive"),
+        ({"colour": "red"}, "no field colour"),
+    ],
+)
+def test_configurations_refuse_what_they_do_not_know(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        CrossEncoderConfig.from_dict(values)

@@ -1,0 +1,162 @@
+"""The engine's shortcuts change nothing but the time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from pyterrier_lir import engine as engine_module
+from pyterrier_lir import load_model
+from pyterrier_lir.engine import Engine
+from pyterrier_lir.models import CrossEncoderModel
+from tests.conftest import KINDS, POINTWISE
+
+Tiny = Callable[[str], str]
+Pairs = tuple[list[str], list[str]]
+LISTS = [i // 5 for i in range(60)]
+PACKABLE = [k for k in KINDS if not any(x in k for x in ("t5", "deberta", "set-encoder"))]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_batch_sizes_and_budgets_agree(kind: str, tiny: Tiny, pairs: Pairs) -> None:
+    model = load_model(tiny(kind))
+    expected = Engine(model).score(*pairs, LISTS)
+    for size in (1, 3, 1_000):
+        np.testing.assert_allclose(Engine(model, batch_size=size).score(*pairs, LISTS), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", POINTWISE)
+def test_computing_only_the_needed_rows_agrees_with_computing_all(kind: str, tiny: Tiny, pairs: Pairs) -> None:
+    model = load_model(tiny(kind))
+    fast = Engine(model).score(*pairs)
+    model.plain = True
+    np.testing.assert_allclose(Engine(model).score(*pairs), fast, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", PACKABLE)
+def test_packed_input_agrees_with_padded_input(kind: str, tiny: Tiny, pairs: Pairs) -> None:
+    model = load_model(tiny(kind))
+    packed = Engine(model, packed=True)
+    assert packed.packed
+    np.testing.assert_allclose(packed.score(*pairs), Engine(model, packed=False).score(*pairs), atol=1e-5)
+
+
+def test_packed_input_is_checked_once_and_given_up_where_it_differs(
+    tiny: Tiny, pairs: Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_model(tiny("bert-1"))
+    expected = Engine(model).score(*pairs)
+    mixing = Engine(model, packed=True)
+    mixing._checked = False
+    inner = CrossEncoderModel.forward
+
+    def forward(self: CrossEncoderModel, inputs: object) -> torch.Tensor:
+        scores = inner(self, inputs)  # type: ignore[arg-type]
+        return scores if inputs.offsets is None else scores + torch.randn(len(scores)) * 5  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(CrossEncoderModel, "forward", forward)
+    with pytest.warns(RuntimeWarning, match="packed and padded input disagree"):
+        scores = mixing.score(*pairs)
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", POINTWISE)
+def test_equal_pairs_are_computed_once(kind: str, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[int] = []
+    inner = CrossEncoderModel.forward
+    monkeypatch.setattr(CrossEncoderModel, "forward", lambda self, inputs: (rows.append(len(inputs)), inner(self, inputs))[1])
+    scores = Engine(load_model(tiny(kind))).score(["sand", "bread", "sand"] * 4, ["sea", "oven", "sea"] * 4)
+    assert sum(rows) == 2
+    assert len(set(scores[0::3]) | set(scores[2::3])) == 1
+
+
+def test_chunks_do_not_show(tiny: Tiny, pairs: Pairs, monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in ("bert-1", "dense", "set-encoder"):
+        model = load_model(tiny(kind))
+        expected = Engine(model).score(*pairs, LISTS)
+        with monkeypatch.context() as patch:
+            patch.setattr(engine_module, "CHUNK", 7)
+            np.testing.assert_allclose(Engine(model).score(*pairs, LISTS), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["set-encoder", "set-encoder-extra"])
+def test_listwise_scores_are_permutation_invariant_deterministic_and_alike_in_any_company(
+    kind: str, tiny: Tiny, pairs: Pairs
+) -> None:
+    engine = Engine(load_model(tiny(kind)))
+    lists = np.repeat(np.arange(22), [3, 1, 5, 2] * 5 + [3, 2])[:60]  # ragged
+    lists = np.concatenate([lists, np.full(60 - len(lists), 99)])
+    queries, docs = (np.array(column, dtype=object) for column in pairs)
+    together = engine.score(queries, docs, lists)
+    np.testing.assert_array_equal(engine.score(queries, docs, lists), together)
+    order = np.random.default_rng(0).permutation(60)
+    shuffled = np.empty(60)
+    shuffled[order] = engine.score(queries[order], docs[order], lists[order])
+    np.testing.assert_allclose(shuffled, together, atol=1e-5)
+    for number in np.unique(lists):
+        rows = lists == number
+        np.testing.assert_allclose(engine.score(queries[rows], docs[rows], lists[rows]), together[rows], atol=1e-5)
+
+
+def test_a_listwise_model_without_lists_is_refused(tiny: Tiny, pairs: Pairs) -> None:
+    with pytest.raises(ValueError, match="give lists="):
+        Engine(load_model(tiny("set-encoder"))).score(*pairs)
+
+
+@pytest.mark.parametrize(("precision", "near"), [("bf16", 0.05), ("int8", 0.35)])
+@pytest.mark.parametrize("kind", ["mono-bert", "mono-roberta", "modernbert-cls", "monot5", "dense", "set-encoder"])
+def test_lower_precisions_stay_near_float32(kind: str, precision: str, near: float, tiny: Tiny, pairs: Pairs) -> None:
+    model = load_model(tiny(kind))
+    exact = Engine(model).score(*pairs, LISTS)
+    scores = Engine(model, precision=precision).score(*pairs, LISTS)  # type: ignore[arg-type]
+    assert np.abs(scores - exact).max() > 0
+    assert np.abs(scores - exact).mean() < near * max(exact.std(), 0.1)
+
+
+def test_preparing_a_model_leaves_it_as_it_was(tiny: Tiny, pairs: Pairs) -> None:
+    model = load_model(tiny("bert-1"))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for precision in ("bf16", "int8", "float32"):
+        Engine(model, precision=precision).score(*pairs)  # type: ignore[arg-type]
+    after = model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("batch_size", [None, 16])
+def test_out_of_memory_halves_the_batch_and_goes_on(
+    batch_size: int | None, tiny: Tiny, pairs: Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_model(tiny("bert-1"))
+    expected = Engine(model).score(*pairs)
+    inner = CrossEncoderModel.forward
+
+    def small_gpu(self: CrossEncoderModel, inputs: object) -> torch.Tensor:
+        if len(inputs) > 3:  # type: ignore[arg-type]
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return inner(self, inputs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(CrossEncoderModel, "forward", small_gpu)
+    np.testing.assert_allclose(Engine(model, batch_size=batch_size).score(*pairs), expected, atol=1e-5)
+
+
+def test_a_single_pair_that_does_not_fit_is_an_error(tiny: Tiny, pairs: Pairs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: CrossEncoderModel, inputs: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(CrossEncoderModel, "forward", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        Engine(load_model(tiny("bert-1"))).score(*pairs)
+
+
+def test_queries_and_documents_must_pair_up(tiny: Tiny) -> None:
+    with pytest.raises(ValueError, match="2 queries and 1 documents"):
+        Engine(load_model(tiny("bert-1"))).score(["a", "b"], ["c"])
+
+
+def test_no_pairs_give_no_scores(tiny: Tiny) -> None:
+    for kind in KINDS:
+        assert Engine(load_model(tiny(kind))).score([], [], []).shape == (0,)
