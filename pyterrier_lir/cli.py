@@ -59,7 +59,9 @@ def _add_command(commands: Any, name: str, function: Callable[..., None]) -> Non
     command = commands.add_parser(name, help=summary, description=f"{summary} {description}")
     hints = typing.get_type_hints(function)
     for parameter in inspect.signature(function).parameters.values():
-        kinds = [k for k in typing.get_args(hints[parameter.name]) or (hints[parameter.name],) if k is not types.NoneType]
+        kinds = [
+            k for k in typing.get_args(hints[parameter.name]) or (hints[parameter.name],) if k is not types.NoneType
+        ]
         command.add_argument(
             f"--{parameter.name.replace('_', '-')}",
             type=kinds[0],

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 
 class PackedLinear(nn.Module):
-    """A linear layer whose weight lies in oneDNN's layout, optionally with GELU on its output: (..., in) -> (..., out)."""
+    """A linear layer with its weight in oneDNN's layout, and GELU on its output if asked: (..., in) -> (..., out)."""
 
     def __init__(self, layer: nn.Linear, gelu: bool = False) -> None:
         super().__init__()

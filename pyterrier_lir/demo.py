@@ -60,9 +60,7 @@ def demo(
         scorer = LIRReRanker(folder, verbose=True, precision=precision, device=device)  # type: ignore[arg-type]
         reranked = bm25 >> pt.text.get_text(source, ["text"]) >> scorer
         names = ["BM25", f"BM25 >> {model.rstrip('/').rsplit('/', 1)[-1]}"]
-        table = pt.Experiment(
-            [bm25, reranked], topics, qrels, [nDCG @ 10, RR @ 10, "mrt"], names=names
-        )
+        table = pt.Experiment([bm25, reranked], topics, qrels, [nDCG @ 10, RR @ 10, "mrt"], names=names)
         say("\n" + table.rename(columns={"mrt": "ms/query"}).round(3).to_string(index=False) + "\n")
         scorer.verbose = False
         show_examples(bm25(topics), reranked(topics.head(3)), topics.head(3), qrels, texts_of(source))
@@ -84,7 +82,9 @@ def first_stage(source: Any, path: Path, depth: int) -> Any:
 def sample(source: Any, count: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """A fixed sample of the topics that have judgements, and these."""
     qrels = source.get_qrels()
-    topics = source.get_topics() if isinstance(source, DocumentationDataset) else source.get_topics(tokenise_query=False)
+    topics = (
+        source.get_topics() if isinstance(source, DocumentationDataset) else source.get_topics(tokenise_query=False)
+    )
     name = "query" if "query" in topics.columns else next(c for c in topics.columns if c != "qid")
     topics = topics.rename(columns={name: "query"})
     topics = topics[topics["qid"].isin(set(qrels["qid"]))]

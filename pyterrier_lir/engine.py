@@ -6,7 +6,6 @@ memory beside the model is bounded by the token budget and the size of a chunk, 
 
 from __future__ import annotations
 
-import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 
@@ -16,21 +15,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
+from transformers import PretrainedConfig
 
 from .config import Precision
 from .memory import keep_freed_memory
 from .models import BiEncoderModel, CrossEncoderModel
 from .models.backbone import Inputs, to_device, varlen_attn
-from .precision import prepare, resolve_precision
+from .precision import Model, prepare, resolve_precision
 from .tokenization import Positions, Ragged, TokenBatch
 
 Scores = NDArray[np.float32]
 Strings = Sequence[str] | NDArray[np.object_]
-Model = CrossEncoderModel | BiEncoderModel
 Done = Callable[[int], object]  # told how many rows were run
 
 CHUNK = 32_768  # rows (or lists) that are tokenised and ordered together
-_TOKENS = {"cpu": 1_024, "cuda": 131_072, "mps": 16_384}  # CPU: activations of a layer stay in the cache
+_TOKENS = {"cpu": 2_048, "cuda": 131_072, "mps": 16_384}  # CPU: activations of a layer stay in the cache
 
 
 class Engine:
@@ -75,7 +74,7 @@ class Engine:
         if self.device.type == "cpu":
             keep_freed_memory()
 
-    def score(self, queries: Strings, docs: Strings, lists: Sequence[object] | None = None) -> Scores:
+    def score(self, queries: Strings, docs: Strings, lists: Sequence[object] | Positions | None = None) -> Scores:
         """Scores of pairs (queries[i], docs[i]).
 
         Args:
@@ -106,8 +105,8 @@ class Engine:
             parts = []
             for start in range(0, len(texts), CHUNK):
                 codes, distinct = pd.factorize(np.asarray(texts[start : start + CHUNK], dtype=object))
-                share = len(codes) / max(len(distinct), 1)
-                parts.append(self._encode(list(distinct), query, lambda done, s=share: bar.update(done * s))[codes])
+                parts.append(self._encode(list(distinct), query)[codes])
+                bar.update(len(codes))
         return np.concatenate(parts) if parts else np.empty((0, 0), dtype=np.float32)
 
     def _chunks(self, count: int, lists: Positions | None) -> Iterator[Positions]:
@@ -163,7 +162,8 @@ class Engine:
         groups = np.split(rows, np.flatnonzero(np.diff(lists[rows])) + 1)
         groups.sort(key=lambda group: -int(lengths[group].max()))
         tokens = np.array([len(group) * lengths[group].max() for group in groups])
-        with self._inference():
+        outputs = []
+        with torch.inference_mode():
             for first, last in _budgeted(tokens, self.budget):
                 chosen = np.concatenate(groups[first:last])
                 batch = model.tokenizer.join(queries, docs, query_of[chosen], doc_of[chosen], self._pad_id)
@@ -171,8 +171,10 @@ class Engine:
                 inputs = to_device(
                     TokenBatch(batch.ids, batch.lengths, batch.types, numbers), self.device, self._config
                 )
-                out[chosen] = model(inputs).cpu().numpy()
+                outputs.append(model(inputs))
                 bar.update(len(chosen))
+        if groups:
+            out[np.concatenate(groups)] = torch.cat(outputs).cpu().numpy()
         return out
 
     def _similarities(
@@ -216,7 +218,7 @@ class Engine:
         order = np.argsort(-lengths, kind="stable")
         outputs: list[Tensor] = []
         at = 0
-        with self._inference():
+        with torch.inference_mode():
             while at < len(order):
                 rows = self._rows_of_batch(lengths, order, at)
                 try:
@@ -248,12 +250,12 @@ class Engine:
         """Compare packed with padded input once: a backbone that ignores the attention function would mix texts."""
         few = TokenBatch(*(None if array is None else array[-8:] for array in (batch.ids, batch.lengths, batch.types)))  # type: ignore[arg-type]
         packed, padded = (forward(to_device(few, self.device, self._config, p)).float() for p in (True, False))
-        self.packed = bool(torch.allclose(packed, padded, rtol=0.05, atol=0.05 * float(padded.abs().max())))
+        near = 0.3 * float(padded.std(correction=0)) + 0.002 * float(padded.abs().max())  # mixed texts are further off
+        self.packed = float((packed - padded).abs().max()) <= near
         self._checked = True
         if not self.packed:
             warnings.warn(
-                f"{self.model!r}: packed and padded input disagree on {self.device}, "
-                "so batches are padded.",
+                f"{self.model!r}: packed and padded input disagree on {self.device}, so batches are padded.",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -267,17 +269,12 @@ class Engine:
             self.budget //= 2
 
     @property
-    def _config(self):  # type: ignore[no-untyped-def]
+    def _config(self) -> PretrainedConfig:
         return self.model.backbone.config
 
     @property
     def _pad_id(self) -> int:
         return int(self._config.pad_token_id or 0)
-
-    @contextlib.contextmanager
-    def _inference(self) -> Iterator[None]:
-        with torch.inference_mode():
-            yield
 
     def _progress(self, total: int, unit: str) -> tqdm[None]:
         shape = "{l_bar}{bar}| {n:.0f}/{total} [{elapsed}<{remaining}, {rate_fmt}]"

@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import copy
-from typing import TypeVar
 
 import torch
 from transformers import PreTrainedModel
@@ -22,7 +21,7 @@ from .models import BiEncoderModel, CrossEncoderModel
 from .models.first_token import has_first_token_layer
 
 _DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32}
-_T = TypeVar("_T", bound=CrossEncoderModel | BiEncoderModel)
+Model = CrossEncoderModel | BiEncoderModel
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
@@ -50,7 +49,7 @@ def dtype_of(precision: str) -> torch.dtype:
     return _DTYPES[precision]
 
 
-def prepare(model: _T, device: torch.device, precision: str) -> _T:
+def prepare(model: Model, device: torch.device, precision: str) -> Model:
     """The model on its device in its precision; on CPUs a copy that shares what does not change."""
     dtype = dtype_of(precision)
     if any(p.dtype != dtype for p in model.parameters()):
@@ -66,7 +65,7 @@ def prepare(model: _T, device: torch.device, precision: str) -> _T:
 
 
 def _plain_layers(backbone: PreTrainedModel) -> set[str]:
-    """Layers whose plain weights `FirstTokenLayer` multiplies by, besides the vocabulary's, of which few rows are read."""
+    """Layers whose plain weights are read: `FirstTokenLayer`'s, and the vocabulary's, of which a few rows are."""
     keep = {name for name, module in backbone.named_modules() if module is backbone.get_output_embeddings()}
     if has_first_token_layer(backbone):
         prefix = "" if backbone.base_model is backbone else backbone.base_model_prefix + "."

@@ -245,9 +245,9 @@ def _plain_ids(
 
 
 def _decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    """Ids as text, blanks before punctuation removed if the tokenizer asks for it (as Lightning IR's truncation does)."""
-    text = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
-    return tokenizer.clean_up_tokenization(text) if tokenizer.clean_up_tokenization_spaces else text
+    """Ids as text, without blanks before punctuation where the tokenizer asks for that, as Lightning IR's cut does."""
+    text = str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+    return str(tokenizer.clean_up_tokenization(text)) if tokenizer.clean_up_tokenization_spaces else text
 
 
 def _longest_first(queries: Positions, docs: Positions, room: int) -> tuple[Positions, Positions]:

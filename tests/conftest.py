@@ -123,9 +123,7 @@ def byte_bpe(special: list[str], single: str, pair: str, **tokens: Any) -> PreTr
 def roberta_tokenizer() -> PreTrainedTokenizerFast:
     names = {"bos_token": "<s>", "cls_token": "<s>", "pad_token": "<pad>", "sep_token": "</s>", "eos_token": "</s>"}
     special = ["<s>", "<pad>", "</s>", "<unk>"]
-    return byte_bpe(
-        special, "<s> $0 </s>", "<s> $A </s> </s> $B </s>", unk_token="<unk>", model_max_length=64, **names
-    )
+    return byte_bpe(special, "<s> $0 </s>", "<s> $A </s> </s> $B </s>", unk_token="<unk>", model_max_length=64, **names)
 
 
 def modernbert_tokenizer() -> PreTrainedTokenizerFast:
@@ -150,7 +148,9 @@ def t5_tokenizer() -> PreTrainedTokenizerFast:
     backend.normalizer = normalizers.Replace(pattern=" {2,}", content=" ")
     backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
     backend.decoder = decoders.Metaspace()
-    backend.post_processor = processors.TemplateProcessing(single="$0 </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)])
+    backend.post_processor = processors.TemplateProcessing(
+        single="$0 </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=backend, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=64
     )
@@ -158,7 +158,12 @@ def t5_tokenizer() -> PreTrainedTokenizerFast:
 
 def backbone(kind: str, tokenizer: PreTrainedTokenizerFast, head: str = "Model", **settings: Any) -> PreTrainedModel:
     """A randomly initialised model of a Hugging Face family, with weights large enough to tell texts apart."""
-    values: dict[str, Any] = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id, **LAYERS, **settings}
+    values: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "pad_token_id": tokenizer.pad_token_id,
+        **LAYERS,
+        **settings,
+    }
     if kind == "T5":
         values = {"vocab_size": len(tokenizer), "d_model": WIDTH, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4,
                   "n_positions": 64, "decoder_start_token_id": 0, **settings}  # fmt: skip
@@ -209,7 +214,9 @@ def save_sentence_transformer(folder: Path, **settings: Any) -> None:
     ]
     write_json(folder / "modules.json", modules)
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": 32, "do_lower_case": False})
-    write_json(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": WIDTH, "pooling_mode_mean_tokens": True})
+    write_json(
+        folder / "1_Pooling" / "config.json", {"word_embedding_dimension": WIDTH, "pooling_mode_mean_tokens": True}
+    )
     write_json(folder / "config_sentence_transformers.json", {"similarity_fn_name": "cosine", **settings})
 
 

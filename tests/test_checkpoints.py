@@ -15,7 +15,7 @@ from pyterrier_lir import BiEncoderConfig, CrossEncoderConfig, CrossEncoderModel
 from pyterrier_lir.checkpoints.registry import GENERATIVE, TEMPLATES
 from pyterrier_lir.config import config_from_dict
 from pyterrier_lir.engine import Engine
-from tests.conftest import KINDS, backbone, write_json, wordpiece
+from tests.conftest import KINDS, backbone, wordpiece, write_json
 
 Tiny = Callable[[str], str]
 Pairs = tuple[list[str], list[str]]
@@ -115,8 +115,10 @@ def test_an_unknown_format_lists_what_was_tried(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no known format") as caught:
         checkpoints.load(tmp_path)
     for format_name in checkpoints.READERS:
-        assert f"  {format_name}: no" in str(caught.value) or f"  {format_name}: a" in str(caught.value) or (
-            f"  {format_name}: config.json names no" in str(caught.value)
+        assert (
+            f"  {format_name}: no" in str(caught.value)
+            or f"  {format_name}: a" in str(caught.value)
+            or (f"  {format_name}: config.json names no" in str(caught.value))
         )
 
 

@@ -67,7 +67,9 @@ def test_packed_input_is_checked_once_and_given_up_where_it_differs(
 def test_equal_pairs_are_computed_once(kind: str, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[int] = []
     inner = CrossEncoderModel.forward
-    monkeypatch.setattr(CrossEncoderModel, "forward", lambda self, inputs: (rows.append(len(inputs)), inner(self, inputs))[1])
+    monkeypatch.setattr(
+        CrossEncoderModel, "forward", lambda self, inputs: (rows.append(len(inputs)), inner(self, inputs))[1]
+    )
     scores = Engine(load_model(tiny(kind))).score(["sand", "bread", "sand"] * 4, ["sea", "oven", "sea"] * 4)
     assert sum(rows) == 2
     assert len(set(scores[0::3]) | set(scores[2::3])) == 1

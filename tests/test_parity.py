@@ -28,8 +28,8 @@ SETTINGS = {"qwen3-reranker": {"max_length": 320}}
 def folders() -> list[Path]:
     found = sorted((PARITY / "public").iterdir()) if PARITY.is_dir() else []
     kinds = {folder: json.loads((folder / "expected.json").read_text())["kind"] for folder in found}
-    return [folder for folder in found if "cross-encoder" in kinds[folder] or kinds[folder] == "bi-encoder-dense"
-            and folder.name.startswith("st-")]  # fmt: skip
+    return [folder for folder in found if "cross-encoder" in kinds[folder] or (kinds[folder] == "bi-encoder-dense"
+            and folder.name.startswith("st-"))]  # fmt: skip
 
 
 @dataclass

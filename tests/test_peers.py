@@ -26,7 +26,9 @@ def peer_scores(folder: str, pairs: Pairs) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", CLASSIFIERS)
 @pytest.mark.parametrize("batch_size", [None, 1])
-def test_classification_heads_score_as_cross_encoder_does(kind: str, batch_size: int | None, tiny: Tiny, pairs: Pairs) -> None:
+def test_classification_heads_score_as_cross_encoder_does(
+    kind: str, batch_size: int | None, tiny: Tiny, pairs: Pairs
+) -> None:
     scores = Engine(load_model(tiny(kind)), batch_size=batch_size).score(*pairs)
     np.testing.assert_allclose(scores, peer_scores(tiny(kind), pairs), atol=1e-5)
 
@@ -87,7 +89,9 @@ def modular_folder(into: Path, pooling: str, norm: bool) -> str:
 
 
 @pytest.mark.parametrize(("pooling", "norm"), [("cls", False), ("mean", True), ("max", False)])
-def test_modular_cross_encoders_score_as_the_library_does(pooling: str, norm: bool, pairs: Pairs, tmp_path: Path) -> None:
+def test_modular_cross_encoders_score_as_the_library_does(
+    pooling: str, norm: bool, pairs: Pairs, tmp_path: Path
+) -> None:
     folder = modular_folder(tmp_path, pooling, norm)
     np.testing.assert_allclose(Engine(load_model(folder)).score(*pairs), peer_scores(folder, pairs), atol=1e-5)
 
@@ -132,7 +136,7 @@ def test_qwen3_reranker_scores_as_its_model_card_does(tiny: Tiny, pairs: Pairs) 
         body = f"<Instruct>: Find bread\n<Query>: {query}\n<Document>: {doc}"
         parts = [tokenizer(part, add_special_tokens=False)["input_ids"] for part in (prefix, body, suffix)]
         parts[1] = parts[1][: 700 - len(parts[0]) - len(parts[2])]
-        logits = model(torch.tensor([sum(parts, [])])).logits[0, -1]
+        logits = model(torch.tensor([[*parts[0], *parts[1], *parts[2]]])).logits[0, -1]
         expected.append(float(logits[[no, yes]].softmax(-1)[1].detach()))
     model = load_model(folder).with_options(instruction="Find bread")
     np.testing.assert_allclose(Engine(model).score(*pairs), expected, atol=1e-5)

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pyterrier as pt
+import pyterrier.testing
 import pytest
 from ir_measures import RR, nDCG
-import pyterrier.testing
 
 from pyterrier_lir import LIRReRanker, load_model
 from pyterrier_lir.pipeline.reranker import windows
@@ -212,7 +212,9 @@ def test_scorer_cache_around_it_gives_the_same_scores(
 
 def test_sliding_passages_and_their_maximum_compose(tiny: Tiny) -> None:
     long = " ".join(["Bread is baked."] * 30) + " The measurement of rainfall."
-    inp = pd.DataFrame([["q", "rainfall", "d1", long], ["q", "rainfall", "d2", "sand"]], columns=["qid", "query", "docno", "text"])
+    inp = pd.DataFrame(
+        [["q", "rainfall", "d1", long], ["q", "rainfall", "d2", "sand"]], columns=["qid", "query", "docno", "text"]
+    )
     passages = pt.text.sliding(text_attr="text", length=10, stride=5, prepend_attr=None)
     model = LIRReRanker(tiny("mono-bert"))
     out = (passages >> model >> pt.text.max_passage())(inp)
@@ -266,7 +268,12 @@ BAD_INPUT = {
     "no text column": (lambda f: f.drop(columns="text"), {}, KeyError, "pt.text.get_text"),
     "no query column": (lambda f: f.drop(columns="query"), {}, KeyError, "query_field="),
     "no docno column": (lambda f: f.drop(columns="docno"), {}, KeyError, "docno"),
-    "null text": (lambda f: f.assign(text=[None, *f["text"][1:]]), {}, ValueError, "missing in 1 of 5 rows.*docno='d1'"),
+    "null text": (
+        lambda f: f.assign(text=[None, *f["text"][1:]]),
+        {},
+        ValueError,
+        "missing in 1 of 5 rows.*docno='d1'",
+    ),
     "null query": (lambda f: f.assign(query=[np.nan] * 5), {}, ValueError, "missing in 5 of 5 rows"),
     "numbers as text": (lambda f: f.assign(text=range(5)), {}, TypeError, "instead of str in 5 of 5 rows"),
     "unknown device": (lambda f: f, {"device": "cuda:99"}, ValueError, "device='cuda:99' is not there"),

@@ -35,7 +35,11 @@ def test_longest_first_cuts_as_the_tokenizer_cuts(make, limit: int) -> None:  # 
 
 def test_the_tail_is_cut_before_the_query_and_constants_stay() -> None:
     config = CrossEncoderConfig(
-        query_length=None, doc_length=None, truncation="tail", max_length=9, template=("Query: {query}", " {doc}", " end")
+        query_length=None,
+        doc_length=None,
+        truncation="tail",
+        max_length=9,
+        template=("Query: {query}", " {doc}", " end"),
     )
     tokenizer = qwen_tokenizer()
     ours = PairTokenizer(tokenizer, config)

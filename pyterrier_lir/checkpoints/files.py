@@ -207,11 +207,11 @@ def quiet() -> Iterator[None]:
 def _snapshot(name: str, revision: str | None) -> Path:
     """Download (or find in the cache) the small files and one set of weights, safetensors where there are any."""
     folder = Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=_SMALL))
-    for weights in (["*.safetensors"], ["*.bin", "*.pt"]):
+    for weights in (["*.safetensors", "[1-9]_*/pytorch_model.bin"], ["*.bin", "*.pt"]):
         huggingface_hub.snapshot_download(
             name, revision=revision, allow_patterns=weights, ignore_patterns=_OTHER_FRAMEWORKS
         )
-        if any(folder.rglob(weights[0])):
+        if any(weight_files(part) for part in (folder, *folder.glob("0_*"))):
             break
     return folder
 

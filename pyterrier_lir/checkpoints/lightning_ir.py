@@ -24,7 +24,24 @@ from .checkpoint import Checkpoint, ReadOptions, Scale, linear
 from .files import Files
 
 _OWN_KEYS = frozenset(
-    ["query_length", "doc_length", "pooling_strategy", "linear_bias", "scoring_strategy", "depth", "add_extra_token", "sample_missing_docs", "_bert_pool", "tokenizer_pattern", "use_adapter", "adapter_config", "pretrained_adapter_name_or_path", "backbone_model_type", "architectures", "model_type"]
+    [
+        "query_length",
+        "doc_length",
+        "pooling_strategy",
+        "linear_bias",
+        "scoring_strategy",
+        "depth",
+        "add_extra_token",
+        "sample_missing_docs",
+        "_bert_pool",
+        "tokenizer_pattern",
+        "use_adapter",
+        "adapter_config",
+        "pretrained_adapter_name_or_path",
+        "backbone_model_type",
+        "architectures",
+        "model_type",
+    ]
 )
 _T5_TEMPLATES = {
     "mono": ("Query:", "{query}", "Document:", "{doc}", "Relevant:", "{eos}"),

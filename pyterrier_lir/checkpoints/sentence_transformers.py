@@ -1,7 +1,7 @@
 """sentence-transformers' folders: `modules.json` lists a Transformer and what follows it.
 
-Modules are known by the last part of their dotted type; code of the checkpoint is never run.  What the list ends in says
-what the model is: Pooling (+ Dense, LayerNorm, Normalize) is a dense bi-encoder; the same ending in `scores`, a
+Modules are known by the last part of their dotted type; code of the checkpoint is never run.  What the list ends in
+says what the model is: Pooling (+ Dense, LayerNorm, Normalize) is a dense bi-encoder; the same ending in `scores`, a
 classification head, or LogitScore is a cross-encoder.
 """
 
@@ -49,8 +49,8 @@ def read(files: Files, options: ReadOptions) -> Checkpoint:
     unknown = [kind for kind in kinds[1:] if kind not in _LAYERS]
     if kinds[0] != "Transformer" or unknown or kinds[1] != "Pooling":
         raise ValueError(
-            f"{files.name} is a sentence-transformers {settings.get('model_type', 'model')} of "
-            f"{' + '.join(kinds)}; what can be read is Transformer + Pooling (+ {', '.join(_LAYERS[1:])}) and CrossEncoder."
+            f"{files.name} is a sentence-transformers {settings.get('model_type', 'model')} of {' + '.join(kinds)}; "
+            f"what can be read is Transformer + Pooling (+ {', '.join(_LAYERS[1:])}) and CrossEncoder."
         )
     return _pooled(files, options, modules, settings)
 
@@ -70,7 +70,8 @@ def _pooled(files: Files, options: ReadOptions, modules: list[tuple[str, str]], 
         if len(pooling) > 1:
             raise ValueError(f"{files.name} concatenates {len(pooling)} poolings; a cross-encoder here has one.")
         config = CrossEncoderConfig(
-            query_length=None, doc_length=None, pooling_strategy=pooling[0], max_length=limit, truncation="longest_first",
+            query_length=None, doc_length=None, pooling_strategy=pooling[0], max_length=limit,
+            truncation="longest_first",
             activation=(sequence_classification.saved_activation(files) or "Sigmoid").rsplit(".", 1)[-1],
         )  # fmt: skip
     else:

@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedTokenizerBase
 
-from ..config import CrossEncoderConfig
+from ..config import CrossEncoderConfig, ScoringStrategy
 from .checkpoint import Checkpoint, ReadOptions, activation, max_positions
 from .files import Files
 from .registry import SECOND_LOGIT
@@ -37,10 +37,13 @@ def read(files: Files, options: ReadOptions, subfolder: str = "") -> Checkpoint:
     """
     backbone_config = files.backbone_config(subfolder=subfolder)
     named = saved_activation(files)
-    strategy = "mono" if backbone_config.num_labels == 2 and not named and files.name not in SECOND_LOGIT else "rank"
+    strategy: ScoringStrategy = "rank"
+    if backbone_config.num_labels == 2 and not named and files.name not in SECOND_LOGIT:
+        strategy = "mono"
     if backbone_config.num_labels > 2:
+        labels = ", ".join(map(str, backbone_config.id2label.values()))
         raise ValueError(
-            f"{files.name} has {backbone_config.num_labels} labels ({', '.join(map(str, backbone_config.id2label.values()))}); "
+            f"{files.name} has {backbone_config.num_labels} labels ({labels}); "
             "a re-ranker has one score, or two labels of which the second means relevant."
         )
     named = named or ("Sigmoid" if backbone_config.num_labels == 1 else "Identity")

@@ -1,7 +1,7 @@
 """Known-item search in the documentation of installed Python modules: real text that is on every machine.
 
-Docstrings are read from source files, nothing is imported.  The query is the first sentence of a docstring, the document
-is the rest under its qualified name, and that document is the only relevant one.
+Docstrings are read from source files, nothing is imported.  The query is the first sentence of a docstring, the
+document is the rest under its qualified name, and that document is the only relevant one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ MODULES = (
     STDLIB, "numpy", "pandas", "scipy", "statsmodels", "networkx", "torch", "lightning", "faiss", "pyterrier",
     "ir_datasets", "ir_measures", "huggingface_hub", "fsspec", "jinja2", "more_itertools", "requests", "bs4", "tqdm",
 )  # fmt: skip
-_SKIPPED = re.compile(r"^(_.*(?<!__init__)|tests?|testing|conftest|site-packages|idlelib|lib2to3|turtledemo|externals|f2py)$")
+_SKIPPED = re.compile(
+    r"^(_.*(?<!__init__)|tests?|testing|conftest|site-packages|idlelib|lib2to3|turtledemo|externals|f2py)$"
+)
 _SENTENCE_END = re.compile(r"(?<=[^.A-Z\s][.!?])\s+(?=[^a-z])")
 _WORD = re.compile(r"[A-Za-z][A-Za-z]+")
 MIN_QUERY_WORDS, MAX_QUERY_WORDS, MIN_DOC_WORDS = 4, 40, 20
@@ -110,9 +112,7 @@ class DocumentationDataset:
         rows = [(f"q-{entry.docno}", entry.docno, 1) for entry in self._split(variant)]
         return pd.DataFrame(rows, columns=["qid", "docno", "label"])
 
-    def text_loader(
-        self, fields: list[str] | str = "*", *, verbose: bool = False
-    ) -> pt.Transformer:
+    def text_loader(self, fields: list[str] | str = "*", *, verbose: bool = False) -> pt.Transformer:
         """A transformer that adds `title` and `text` to results; what `pt.text.get_text(dataset)` asks for.
 
         Raises:

@@ -76,7 +76,8 @@ def to_device(batch: TokenBatch, device: torch.device, config: PretrainedConfig,
     moved = {
         name: (tensor.pin_memory() if pin else tensor).to(device, non_blocking=pin) for name, tensor in tensors.items()
     }
-    return Inputs(longest=int(batch.lengths.max(initial=0)), **{"mask": None, **moved})
+    fields: dict[str, Any] = {"mask": None, **moved}
+    return Inputs(longest=int(batch.lengths.max(initial=0)), **fields)
 
 
 def _positions(
@@ -87,7 +88,8 @@ def _positions(
         return np.broadcast_to(np.arange(ids.shape[1]), ids.shape)
     pad = config.pad_token_id
     real = counts & (ids != pad)
-    return np.cumsum(real, axis=1) * real + pad
+    positions: np.ndarray[Any, Any] = np.cumsum(real, axis=1) * real + pad
+    return positions
 
 
 def states(backbone: PreTrainedModel, inputs: Inputs, interaction: int | None = None) -> Tensor:
@@ -113,7 +115,7 @@ def arguments(backbone: PreTrainedModel, inputs: Inputs, interaction: int | None
     if interaction is not None and inputs.groups is not None:
         same = inputs.groups[:, None] == inputs.groups[None, :]
         given["seen_rows"] = same & ~torch.eye(len(inputs), dtype=torch.bool, device=same.device)
-        given["interaction"] = interaction
+        given |= {"interaction": interaction}
     return given
 
 
@@ -155,22 +157,34 @@ def packed_attention(
     query (1, heads, total_q, d), key and value (1, heads or fewer, total_k, d), offsets (B + 1,).
     Returns (1, total_q, heads, d).
     """
-    assert cu_seq_lens_q is not None and cu_seq_lens_k is not None
+    assert cu_seq_lens_q is not None
+    assert cu_seq_lens_k is not None
     causal = bool(getattr(module, "is_causal", False))
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # (total, heads, d)
-    if q.is_cuda and q.dtype in (torch.float16, torch.bfloat16):
+    if q.is_cuda and q.dtype in (torch.float16, torch.bfloat16) and varlen_attn is not None:
         # Hugging Face counts a window with its own token, the kernel without
-        window = (-1, -1) if sliding_window is None else (sliding_window - 1, sliding_window - 1)
-        window = (window[0], 0) if causal else window
-        grouped = {"enable_gqa": True} if q.shape[1] != k.shape[1] and _VARLEN_TAKES_GQA else {}
-        out = varlen_attn(
-            q, k, v, cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k,
-            scale=scaling, window_size=window, **grouped,
-        )  # fmt: skip
+        reach = -1 if sliding_window is None else sliding_window - 1
+        grouped: dict[str, Any] = {"enable_gqa": True} if q.shape[1] != k.shape[1] and _VARLEN_TAKES_GQA else {}
+        out: Any = varlen_attn(
+            q,
+            k,
+            v,
+            cu_seq_lens_q,
+            cu_seq_lens_k,
+            max_length_q,
+            max_length_k,
+            scale=scaling,
+            window_size=(reach, 0 if causal else reach),
+            **grouped,
+        )
         return out[None], None
-    bounds = zip(*(torch.split(x, o.diff().tolist()) for x, o in
-                   ((q, cu_seq_lens_q), (k, cu_seq_lens_k), (v, cu_seq_lens_k))), strict=True)  # fmt: skip
-    parts = [_attend(*qkv, causal, scaling, sliding_window) for qkv in bounds]
+    q_parts, k_parts, v_parts = (
+        x.split(offsets.diff().tolist()) for x, offsets in ((q, cu_seq_lens_q), (k, cu_seq_lens_k), (v, cu_seq_lens_k))
+    )
+    parts = [
+        _attend(one, own_keys, own_values, causal, scaling, sliding_window)
+        for one, own_keys, own_values in zip(q_parts, k_parts, v_parts, strict=True)
+    ]
     return torch.cat(parts)[None], None
 
 
@@ -182,9 +196,14 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, causal: bool, scaling: float | None
         distance = at[:, None] - at[None, :]
         mask = (distance.abs() < window) & ((distance >= 0) | (not causal))
     out = scaled_dot_product_attention(
-        *(x.transpose(0, 1)[None] for x in (q, k, v)), attn_mask=mask, is_causal=causal and mask is None, scale=scaling,
+        q.transpose(0, 1)[None],
+        k.transpose(0, 1)[None],
+        v.transpose(0, 1)[None],
+        attn_mask=mask,
+        is_causal=causal and mask is None,
+        scale=scaling,
         enable_gqa=q.shape[1] != k.shape[1],
-    )  # fmt: skip
+    )
     return out[0].transpose(0, 1)
 
 
@@ -205,7 +224,7 @@ def listwise_attention(
     and value are those of its own row at the same layer, so rows have no order.  Returns (B, T, heads, d).
     """
     assert seen_rows is not None
-    rows, _, length, _ = key.shape
+    rows, length = key.shape[0], key.shape[2]
 
     def with_others(own: Tensor) -> Tensor:
         others = own[:, :, interaction].transpose(0, 1)  # (heads, B, d)

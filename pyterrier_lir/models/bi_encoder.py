@@ -113,7 +113,9 @@ def similarity(queries: Tensor, docs: Tensor, function: Similarity) -> Tensor:
     tensor([0.6000])
     """
     if function == "l2":
-        return -(queries - docs).norm(dim=-1)
+        distances: Tensor = (queries - docs).norm(dim=-1)
+        return -distances
     if function == "cosine":
         queries, docs = (nn.functional.normalize(vectors, dim=-1) for vectors in (queries, docs))
-    return (queries * docs).sum(-1)
+    products: Tensor = (queries * docs).sum(-1)
+    return products

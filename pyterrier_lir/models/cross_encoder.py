@@ -166,15 +166,17 @@ class CrossEncoderModel(nn.Module):
 
 def stack(backbone: Any) -> nn.Module:
     """The module whose output's last_hidden_state the heads read."""
-    base = backbone.base_model
-    return getattr(base, "encoder", None) or base
+    base: nn.Module = backbone.base_model
+    encoder: nn.Module | None = getattr(base, "encoder", None)
+    return base if encoder is None else encoder
 
 
 def read_out(logits: Tensor, config: CrossEncoderConfig, act: nn.Module) -> Tensor:
     """Scores (B,) from logits (B, 1 or 2), columns (not relevant, relevant).
 
     >>> two = torch.tensor([[0.0, 1.0]])
-    >>> [round(float(read_out(two, CrossEncoderConfig(scoring_strategy=s), nn.Identity())), 4) for s in ("rank", "mono", "difference")]
+    >>> configs = [CrossEncoderConfig(scoring_strategy=strategy) for strategy in ("rank", "mono", "difference")]
+    >>> [round(float(read_out(two, config, nn.Identity())), 4) for config in configs]
     [1.0, -0.3133, 1.0]
     """
     if config.scoring_strategy == "mono":

@@ -62,9 +62,17 @@ class FirstTokenLayer(nn.Module):
             x.view(1, -1, heads, size).transpose(1, 2) for x in (query, attention.key(hidden), attention.value(hidden))
         )
         rows = torch.arange(len(offsets), device=offsets.device, dtype=offsets.dtype)
-        one_each = {"cu_seq_lens_q": rows, "cu_seq_lens_k": offsets, "max_length_q": 1}
         context, _ = packed_attention(
-            attention, q, k, v, None, size**-0.5, max_length_k=kwargs["max_length_k"], **one_each
+            attention,
+            q,
+            k,
+            v,
+            None,
+            size**-0.5,
+            cu_seq_lens_q=rows,
+            cu_seq_lens_k=offsets,
+            max_length_q=1,
+            max_length_k=kwargs["max_length_k"],
         )
         return first[:, None], context.reshape(len(first), 1, -1)
 

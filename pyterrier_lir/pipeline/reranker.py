@@ -36,7 +36,8 @@ class LIRReRanker(pt.Transformer):
     Args:
         model: a hub id, a folder, or a loaded model.
         text_field, query_field: the columns that are read.
-        batch_size: rows of a batch; None batches by a budget of tokens, which is faster.
+        batch_size: rows of a batch; None batches by a budget of tokens, which is faster.  The lists of a listwise
+            model are never split.
         device: such as `cpu` or `cuda:0`; None takes the GPU if there is one.
         precision: `float32`, `bf16`, `fp16`, `int8`, or `auto` (float32 on CPU, bf16 on CUDA).
         max_length: most tokens of a pair (of a text, for bi-encoders), None for the model's own limit.
@@ -86,17 +87,18 @@ class LIRReRanker(pt.Transformer):
         """Score each row's query and document, and rank anew within each query."""
         check_results(inp, {"query": self.query_field, "text": self.text_field}, self)
         if inp.empty:
-            return pt.model.add_ranks(inp.assign(score=pd.Series(dtype=float)))
+            return ranked(inp.assign(score=pd.Series(dtype=float)))
         queries, docs = (text_values(inp, column) for column in (self.query_field, self.text_field))
         engine = self._engine()
         depth = getattr(engine.model.config, "depth", None)
         scores = engine.score(queries, docs, None if depth is None else windows(inp, depth))
-        return pt.model.add_ranks(inp.assign(score=scores.astype(np.float64)))
+        return ranked(inp.assign(score=scores.astype(np.float64)))
 
     def transform_iter(self, inp: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """As `transform`, on dictionaries."""
         rows = list(inp)
-        return iter(self.transform(pd.DataFrame(rows)).to_dict(orient="records") if rows else ())
+        out: list[Any] = self.transform(pd.DataFrame(rows)).to_dict(orient="records") if rows else []
+        return iter(out)
 
     def _engine(self) -> Engine:
         """The engine of the present settings; the model is loaded at most once for each of them."""
@@ -121,9 +123,7 @@ class LIRReRanker(pt.Transformer):
                 revision=self.revision,
                 trust_remote_code=self.trust_remote_code,
             )
-        model = model.with_options(
-            max_length=self.max_length, instruction=self.instruction, activation=self.activation
-        )
+        model = model.with_options(max_length=self.max_length, instruction=self.instruction, activation=self.activation)
         return Engine(model, device=self.device, precision=self.precision, batch_size=self.batch_size)
 
     def _settings(self) -> tuple[Any, ...]:
@@ -143,6 +143,12 @@ class LIRReRanker(pt.Transformer):
         name = str(getattr(self.model, "source", self.model)).rstrip("/").rsplit("/", 1)[-1]
         label = name if len(name) <= _LABEL_LENGTH else name[: _LABEL_LENGTH - 1] + "…"
         return {"label": label, "name": repr(self), "help_url": None}
+
+
+def ranked(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with `rank` by falling score within each query."""
+    out: pd.DataFrame = pt.model.add_ranks(frame)
+    return out
 
 
 def windows(frame: pd.DataFrame, depth: int) -> np.ndarray:

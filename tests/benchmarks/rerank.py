@@ -114,7 +114,9 @@ def cpu(arguments: argparse.Namespace) -> None:
         tokens = model.tokenizer.encode_queries(queries), model.tokenizer.encode_docs(docs)
         lengths = model.tokenizer.pair_lengths(tokens[0].lengths, tokens[1].lengths)
         flop = work(lengths, "MiniLM-L6")
-        print(f"{len(pairs)} pairs of {lengths.mean():.0f} tokens, {torch.get_num_threads()} threads, torch {torch.__version__}")
+        print(
+            f"{len(pairs)} pairs of {lengths.mean():.0f} tokens, {torch.get_num_threads()} threads, torch {torch.__version__}"
+        )
         peer = CrossEncoder(folder, device="cpu")
         systems: dict[str, Callable[[], np.ndarray]] = {}
         for precision in ("float32", "bf16", "int8"):
@@ -250,7 +252,10 @@ def memory(arguments: argparse.Namespace) -> None:
         before, start = peak(), time.perf_counter()
         engine.score(queries, docs)
         seconds = time.perf_counter() - start
-        print(f"{rows:>9,} rows: peak {peak():.0f} MiB (+{peak() - before:.0f}), {rows / seconds:,.0f} pairs/s", flush=True)
+        print(
+            f"{rows:>9,} rows: peak {peak():.0f} MiB (+{peak() - before:.0f}), {rows / seconds:,.0f} pairs/s",
+            flush=True,
+        )
 
 
 def cuda(arguments: argparse.Namespace) -> None:
@@ -292,7 +297,8 @@ def cuda(arguments: argparse.Namespace) -> None:
                 print(
                     f"{shape} {'packed' if packed else 'padded'} budget {budget}: {len(lengths) / median(seconds):,.0f} "
                     f"pairs/s ({len(lengths) / max(seconds):,.0f}-{len(lengths) / min(seconds):,.0f}), "
-                    f"{rate / 1e12:.0f} TFLOP/s, {rate / median(rates):.2f} of GEMM ({median(rates) / 1e12:.0f})", flush=True
+                    f"{rate / 1e12:.0f} TFLOP/s, {rate / median(rates):.2f} of GEMM ({median(rates) / 1e12:.0f})",
+                    flush=True,
                 )
 
 
