@@ -1,6 +1,6 @@
 """Effectiveness of re-ranking stored BM25 runs on real collections, with paired tests.
 
-python -m tests.benchmarks.collections MODEL [COLLECTION ...]
+python -m tests.benchmarks.effect_on_collections MODEL [COLLECTION ...]
 """
 
 from __future__ import annotations
