@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -59,7 +60,7 @@ class Engine:
     ) -> None:
         self.device = resolve_device(device)
         self.precision = resolve_precision(precision, self.device)
-        if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+        if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
             raise ValueError(
                 f"batch_size={batch_size!r}; allowed: a positive number of rows, or None to budget tokens."
             )
@@ -155,26 +156,32 @@ class Engine:
         self, model: CrossEncoderModel, queries: Ragged, docs: Ragged, query_of: Positions, doc_of: Positions,
         lists: Positions, bar: tqdm[None],
     ) -> Scores:  # fmt: skip
-        """Scores of whole lists: as many lists in a batch as fit the budget, at least one."""
+        """Scores of whole lists: as many lists in a batch as fit the budget or the batch size, at least one."""
         out = np.empty(len(query_of), dtype=np.float32)
         lengths = model.tokenizer.pair_lengths(queries.lengths[query_of], docs.lengths[doc_of])
         rows = np.argsort(lists, kind="stable")
         groups = np.split(rows, np.flatnonzero(np.diff(lists[rows])) + 1)
         groups.sort(key=lambda group: -int(lengths[group].max()))
-        tokens = np.array([len(group) * lengths[group].max() for group in groups])
-        outputs = []
+        counts = np.array([len(group) for group in groups])
+        sizes = counts if self.batch_size else counts * np.array([lengths[group].max() for group in groups])
+        outputs: list[Tensor] = []
+        at = 0
         with torch.inference_mode():
-            for first, last in _budgeted(tokens, self.budget):
-                chosen = np.concatenate(groups[first:last])
+            while at < len(groups):
+                taken = max(1, int(np.searchsorted(np.cumsum(sizes[at:]), self.batch_size or self.budget, "right")))
+                chosen = np.concatenate(groups[at : at + taken])
                 batch = model.tokenizer.join(queries, docs, query_of[chosen], doc_of[chosen], self._pad_id)
-                numbers = np.repeat(np.arange(last - first), [len(group) for group in groups[first:last]])
-                inputs = to_device(
-                    TokenBatch(batch.ids, batch.lengths, batch.types, numbers), self.device, self._config
-                )
-                outputs.append(model(inputs))
+                batch = replace(batch, groups=np.repeat(np.arange(taken), counts[at : at + taken]))
+                try:
+                    outputs.append(model(to_device(batch, self.device, self._config)))
+                except torch.OutOfMemoryError:
+                    if taken == 1:  # the documents of a list see each other, so it cannot be split
+                        raise
+                    self._halve(len(chosen))
+                    continue
+                at += taken
                 bar.update(len(chosen))
-        if groups:
-            out[np.concatenate(groups)] = torch.cat(outputs).cpu().numpy()
+        out[np.concatenate(groups)] = torch.cat(outputs).cpu().numpy()
         return out
 
     def _similarities(
@@ -279,18 +286,6 @@ class Engine:
     def _progress(self, total: int, unit: str) -> tqdm[None]:
         shape = "{l_bar}{bar}| {n:.0f}/{total} [{elapsed}<{remaining}, {rate_fmt}]"
         return tqdm(total=total, unit=unit, disable=not self.verbose, desc="scoring", bar_format=shape)
-
-
-def _budgeted(tokens: Positions, budget: int) -> Iterator[tuple[int, int]]:
-    """Split consecutive groups so that each part holds at most `budget` tokens, but at least one group."""
-    first, held = 0, 0
-    for number, size in enumerate(tokens):
-        if number > first and held + size > budget:
-            yield first, number
-            first, held = number, 0
-        held += int(size)
-    if first < len(tokens):
-        yield first, len(tokens)
 
 
 def resolve_device(device: str | None) -> torch.device:

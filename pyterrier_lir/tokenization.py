@@ -96,9 +96,10 @@ class TextTokenizer:
     @staticmethod
     def batch(rows: Ragged, chosen: Positions, pad_id: int) -> TokenBatch:
         """The chosen rows as one padded batch."""
-        lengths = rows.lengths[chosen]
+        kept = rows.lengths[chosen]
+        lengths = np.maximum(kept, 1)  # a text without any token is one padding token, alone or in company
         ids = np.full((len(chosen), int(lengths.max(initial=0))), pad_id, dtype=np.int32)
-        _copy(ids, np.zeros_like(lengths), lengths, rows, chosen)
+        _copy(ids, np.zeros_like(kept), kept, rows, chosen)
         return TokenBatch(ids, lengths)
 
 
@@ -170,14 +171,15 @@ class PairTokenizer:
 
     def encode_queries(self, queries: Sequence[str]) -> Ragged:
         """Token ids of the queries' pieces, without what stands around them."""
-        return self._encode(queries, "{query}", self._fill(self._query_text), self.config.query_length)
+        return self._encode(queries, self._query_text.split("{query}"), self.config.query_length)
 
     def encode_docs(self, docs: Sequence[str]) -> Ragged:
         """Token ids of the documents' pieces, without what stands around them."""
-        return self._encode(docs, "{doc}", self._fill(self._doc_text), self.config.doc_length)
+        return self._encode(docs, self._doc_text.split("{doc}"), self.config.doc_length)
 
-    def _encode(self, texts: Sequence[str], slot: str, piece: str, limit: int | None) -> Ragged:
-        rows = _plain_ids(self.tokenizer, [piece.replace(slot, text) for text in texts], limit)
+    def _encode(self, texts: Sequence[str], around: list[str], limit: int | None) -> Ragged:
+        before, after = (self._fill(part) for part in around)
+        rows = _plain_ids(self.tokenizer, [before + text + after for text in texts], limit)
         if self.config.truncation == "separate" and limit is not None:
             rows = _plain_ids(self.tokenizer, [_decode(self.tokenizer, row) for row in rows])
         return Ragged.of(rows)
@@ -195,12 +197,12 @@ class PairTokenizer:
     def pair_lengths(self, query_lengths: Positions, doc_lengths: Positions) -> Positions:
         """Number of tokens of each joined pair (N,)."""
         kept_query, kept_doc = self.fit(query_lengths, doc_lengths)
-        return kept_query + kept_doc + self._constants
+        return np.maximum(kept_query + kept_doc + self._constants, 1)
 
     def join(self, queries: Ragged, docs: Ragged, query_of: Positions, doc_of: Positions, pad_id: int) -> TokenBatch:
         """Pairs (query_of[i], doc_of[i]) as one padded batch."""
         kept = dict(zip(("query", "doc"), self.fit(queries.lengths[query_of], docs.lengths[doc_of]), strict=True))
-        lengths = kept["query"] + kept["doc"] + self._constants
+        lengths = np.maximum(kept["query"] + kept["doc"] + self._constants, 1)  # as for single texts
         ids = np.full((len(query_of), int(lengths.max(initial=0))), pad_id, dtype=np.int32)
         start = np.zeros(len(query_of), dtype=np.int64)
         second = start

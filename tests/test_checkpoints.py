@@ -28,7 +28,9 @@ def test_what_is_saved_loads_with_identical_scores(kind: str, tiny: Tiny, pairs:
     model.save_pretrained(tmp_path / "saved")
     again = load_model(tmp_path / "saved")
     assert again.config == model.config
-    np.testing.assert_array_equal(Engine(again).score(*pairs, LISTS), Engine(model).score(*pairs, LISTS))
+    np.testing.assert_allclose(
+        Engine(again).score(*pairs, LISTS), Engine(model).score(*pairs, LISTS), rtol=0, atol=1e-6
+    )
     written = json.loads((tmp_path / "saved" / "config.json").read_text())
     assert ("backbone_model_type" in written) == kind.startswith(("mono-", "set-encoder"))
 
@@ -213,3 +215,47 @@ def test_configurations_survive_json(config: CrossEncoderConfig | BiEncoderConfi
 def test_configurations_refuse_what_they_do_not_know(values: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CrossEncoderConfig.from_dict(values)
+
+
+def test_multi_vector_models_name_their_modules(tmp_path: Path, tiny: Tiny) -> None:
+    shutil.copytree(tiny("dense"), tmp_path / "multi")
+    types = ["sentence_transformers.models.Transformer", "pylate.models.Dense.Dense"]
+    write_json(tmp_path / "multi" / "modules.json", [{"path": "", "type": name} for name in types])
+    write_json(tmp_path / "multi" / "config_sentence_transformers.json", {"model_type": "ColBERT"})
+    with pytest.raises(ValueError, match=r"ColBERT of Transformer \+ Dense; what can be read is"):
+        load_model(tmp_path / "multi")
+
+
+@pytest.mark.parametrize(
+    ("kind", "weight", "message"),
+    [
+        ("mono-bert", "linear.weight", "lacks linear.weight, the scoring layer of a Lightning IR model"),
+        ("mono-bert-pool", "bert_pool.0.bias", "lacks bert_pool.0.bias"),
+        (
+            "bert-1",
+            "classifier.weight",
+            "lacks 1 weights of a BertForSequenceClassification, among them classifier.weight",
+        ),
+    ],
+)
+def test_a_head_without_its_weights_is_refused(
+    kind: str, weight: str, message: str, tiny: Tiny, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(tiny(kind), tmp_path / "copy")
+    weights = load_file(tmp_path / "copy" / "model.safetensors")
+    del weights[weight]
+    save_file(weights, tmp_path / "copy" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=message):
+        load_model(tmp_path / "copy")
+
+
+@pytest.mark.parametrize("kind", ["mono-bert", "mono-t5", "bert-1", "qwen3-reranker"])
+def test_a_changed_maximum_length_survives_saving(kind: str, tiny: Tiny, pairs: Pairs, tmp_path: Path) -> None:
+    length = 400 if kind == "qwen3-reranker" else 24
+    model = load_model(tiny(kind)).with_options(max_length=length)
+    model.save_pretrained(tmp_path / "saved")
+    again = load_model(tmp_path / "saved")
+    assert again.config == model.config
+    np.testing.assert_allclose(Engine(again).score(*pairs), Engine(model).score(*pairs), rtol=0, atol=1e-6)

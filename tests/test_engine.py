@@ -162,3 +162,69 @@ def test_queries_and_documents_must_pair_up(tiny: Tiny) -> None:
 def test_no_pairs_give_no_scores(tiny: Tiny) -> None:
     for kind in KINDS:
         assert Engine(load_model(tiny(kind))).score([], [], []).shape == (0,)
+
+
+@pytest.mark.parametrize("kind", POINTWISE)
+def test_order_and_company_of_pairs_do_not_matter(kind: str, tiny: Tiny, pairs: Pairs) -> None:
+    engine = Engine(load_model(tiny(kind)), batch_size=7)
+    expected = engine.score(*pairs)
+    queries, docs = (np.array(column, dtype=object) for column in pairs)
+    order = np.random.default_rng(3).permutation(np.repeat(np.arange(60), 2))  # each pair twice
+    np.testing.assert_allclose(engine.score(queries[order], docs[order]), expected[order], atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [None, 9])
+@pytest.mark.parametrize("kind", ["set-encoder", "set-encoder-extra"])
+def test_out_of_memory_halves_the_number_of_lists_and_goes_on(
+    kind: str, batch_size: int | None, tiny: Tiny, pairs: Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_model(tiny(kind))
+    expected = Engine(model).score(*pairs, LISTS)
+    inner = CrossEncoderModel.forward
+
+    def one_list_at_a_time(self: CrossEncoderModel, inputs: object) -> torch.Tensor:
+        if len(inputs) > 5:  # type: ignore[arg-type]
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return inner(self, inputs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(CrossEncoderModel, "forward", one_list_at_a_time)
+    np.testing.assert_allclose(Engine(model, batch_size=batch_size).score(*pairs, LISTS), expected, atol=1e-5)
+
+
+def test_the_batch_size_bounds_the_rows_of_several_lists(
+    tiny: Tiny, pairs: Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+    inner = CrossEncoderModel.forward
+    monkeypatch.setattr(
+        CrossEncoderModel, "forward", lambda self, inputs: (rows.append(len(inputs)), inner(self, inputs))[1]
+    )
+    Engine(load_model(tiny("set-encoder")), batch_size=10).score(*pairs, LISTS)
+    assert sum(rows) == 60
+    assert max(rows) <= 10  # lists have five rows, so none is too long for a batch
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_pair_without_any_token_scores_the_same_in_any_company(packed: bool, tiny: Tiny) -> None:
+    model = load_model(tiny("qwen3-classifier"))  # its tokenizer has no special tokens
+    alone, after_sand, after_bread = (
+        Engine(model, packed=packed).score([*others, ""], [*others, ""])[-1]
+        for others in ([], ["sand"], ["bread and sea"])
+    )
+    np.testing.assert_allclose([after_sand, after_bread], [alone, alone], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"device": "cuda:99"}, "device='cuda:99' is not there; here are: cpu"),
+        ({"device": "toaster"}, "device='toaster' is not there; here are: cpu"),
+        ({"precision": "bf8"}, "precision='bf8'; allowed: auto, float32, bf16, fp16, int8"),
+        ({"precision": "fp16", "device": "cpu"}, "precision='fp16' is for GPUs"),
+        ({"batch_size": 0}, "batch_size=0; allowed: a positive number"),
+        ({"batch_size": 2.5}, "batch_size=2.5; allowed: a positive number"),
+    ],
+)
+def test_settings_that_are_not_there_are_refused(settings: dict[str, object], message: str, tiny: Tiny) -> None:
+    with pytest.raises(ValueError, match=message):
+        Engine(load_model(tiny("bert-1")), **settings)  # type: ignore[arg-type]

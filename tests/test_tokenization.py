@@ -99,3 +99,26 @@ def test_a_limit_without_room_for_text_is_refused(limit: int) -> None:
 def test_pairs_never_outgrow_the_backbones_positions() -> None:
     ours = PairTokenizer(wordpiece(), CrossEncoderConfig(query_length=30, doc_length=60), positions=64)
     assert len(joined(ours, "sand " * 40, "bread " * 80)[0]) == 64
+
+
+def test_only_tokenizers_that_have_token_types_give_them() -> None:
+    tokenizers = (
+        PairTokenizer(make(), CrossEncoderConfig(**PLAIN), use_types=True) for make in (wordpiece, roberta_tokenizer)
+    )
+    types = [joined(tokenizer, "sand", "sea")[1] for tokenizer in tokenizers]
+    assert types == [wordpiece()(["sand"], ["sea"])["token_type_ids"][0], None]
+
+
+def test_no_pairs_join_into_an_empty_batch() -> None:
+    ours = PairTokenizer(wordpiece(), CrossEncoderConfig(**PLAIN), use_types=True)
+    none = np.empty(0, dtype=np.int64)
+    batch = ours.join(ours.encode_queries([]), ours.encode_docs([]), none, none, pad_id=0)
+    assert (batch.ids.shape, batch.lengths.shape) == ((0, 0), (0,))
+
+
+def test_slots_inside_texts_and_instructions_stay_as_they_are() -> None:
+    pieces = ("Judge: {instruction} Query: {query}", " {doc}")
+    tokenizer = qwen_tokenizer()
+    config = CrossEncoderConfig(**PLAIN, template=pieces, instruction="what {query} asks")
+    ids = joined(PairTokenizer(tokenizer, config), "sand {doc} {query}", "sea {query}")[0]
+    assert tokenizer.decode(ids) == "Judge: what {query} asks Query: sand {doc} {query} sea {query}"

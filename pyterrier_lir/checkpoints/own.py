@@ -83,14 +83,14 @@ def _spec(layer: nn.Module) -> dict[str, Any]:
         arguments = {"layer": _spec(layer.layer), "shortcut": _spec(layer.shortcut)}
     elif isinstance(layer, nn.Sequential):
         arguments = {"layers": [_spec(part) for part in layer]}
-    return {"layer": type(layer).__name__, **arguments}
+    return {"class": type(layer).__name__, **arguments}
 
 
 def _layer(spec: dict[str, Any]) -> nn.Module:
     """The layer that `_spec` described; only torch.nn and this package's own layers can be named."""
-    arguments = {name: value for name, value in spec.items() if name != "layer"}
+    arguments = {name: value for name, value in spec.items() if name != "class"}
     own = {"Scale": Scale, "Normalize": Normalize}
-    name = spec["layer"]
+    name = spec["class"]
     if name == "Residual":
         return Residual(_layer(arguments["layer"]), _layer(arguments["shortcut"]))
     if name == "Sequential":

@@ -36,8 +36,8 @@ class LIRReRanker(pt.Transformer):
     Args:
         model: a hub id, a folder, or a loaded model.
         text_field, query_field: the columns that are read.
-        batch_size: rows of a batch; None batches by a budget of tokens, which is faster.  The lists of a listwise
-            model are never split.
+        batch_size: rows of a batch; None batches by a budget of tokens, which is faster.  A listwise
+            model's lists are never split.
         device: such as `cpu` or `cuda:0`; None takes the GPU if there is one.
         precision: `float32`, `bf16`, `fp16`, `int8`, or `auto` (float32 on CPU, bf16 on CUDA).
         max_length: most tokens of a pair (of a text, for bi-encoders), None for the model's own limit.

@@ -1,0 +1,132 @@
+"""Modular cross-encoders of sentence-transformers: every pooling and several backbones; what test_peers.py leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokenizerFast
+
+from pyterrier_lir import load_model
+from pyterrier_lir.engine import Engine
+from tests.conftest import WIDTH, backbone, modernbert_tokenizer, qwen_tokenizer, roberta_tokenizer, wordpiece
+
+Pairs = tuple[list[str], list[str]]
+Tiny = Callable[[str], str]
+TOKENIZERS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
+    "Bert": wordpiece,
+    "Electra": wordpiece,
+    "Roberta": roberta_tokenizer,
+    "ModernBert": modernbert_tokenizer,
+    "Qwen3": qwen_tokenizer,
+}
+SHAPES = [
+    ("Bert", "cls"),
+    ("Bert", "mean_sqrt_len_tokens"),
+    ("Bert", "weightedmean"),
+    ("Bert", "lasttoken"),
+    ("Electra", "cls"),
+    ("Roberta", "mean"),
+    ("ModernBert", "max"),
+    ("Qwen3", "lasttoken"),
+]
+
+
+def modular(into: Path, kind: str, pooling: str, *, residual: bool, **transformer: Any) -> str:
+    """Transformer, Pooling, Dense(GELU), Dense(Tanh), LayerNorm and a Dense to the score, saved by the library."""
+    library = pytest.importorskip("sentence_transformers")
+    from sentence_transformers.base.modules import Dense, Transformer
+    from sentence_transformers.sentence_transformer.modules import LayerNorm, Pooling
+
+    torch.manual_seed(1)
+    tokenizer = TOKENIZERS[kind]()
+    settings = {"embedding_size": WIDTH} if kind == "Electra" else {}
+    backbone(kind, tokenizer, **settings).save_pretrained(into / "raw")
+    tokenizer.save_pretrained(into / "raw")
+    modules = [
+        Transformer(str(into / "raw"), transformer_task="feature-extraction", **transformer),
+        Pooling(WIDTH, pooling),
+        Dense(WIDTH, 16, activation_function=torch.nn.GELU()),
+        Dense(16, 24, activation_function=torch.nn.Tanh(), use_residual=residual),
+        LayerNorm(24),
+        Dense(24, 1, activation_function=torch.nn.Identity(), module_output_name="scores"),
+    ]
+    library.CrossEncoder(modules=modules, device="cpu").save_pretrained(str(into / "made"))
+    return str(into / "made")
+
+
+def library_scores(folder: str, pairs: Pairs) -> np.ndarray:
+    peer = pytest.importorskip("sentence_transformers").CrossEncoder(folder, device="cpu")
+    scores: np.ndarray = peer.predict(list(zip(*pairs, strict=True)), batch_size=1, show_progress_bar=False)
+    return scores
+
+
+@pytest.mark.parametrize(("kind", "pooling"), SHAPES)
+def test_every_pooling_and_backbone_scores_as_the_library_does(
+    kind: str, pooling: str, pairs: Pairs, tmp_path: Path
+) -> None:
+    folder = modular(tmp_path, kind, pooling, residual=True)
+    expected = library_scores(folder, pairs)
+    assert expected.std() > 1e-3  # the pairs can be told apart
+    np.testing.assert_allclose(Engine(load_model(folder)).score(*pairs), expected, rtol=0, atol=1e-5)
+
+
+def test_a_modular_folders_own_maximum_length_cuts_the_longer_text_first(pairs: Pairs, tmp_path: Path) -> None:
+    folder = modular(tmp_path, "Bert", "mean", residual=False, max_seq_length=17)
+    model = load_model(folder)
+    assert model.config.max_length == 17
+    np.testing.assert_allclose(Engine(model).score(*pairs), library_scores(folder, pairs), rtol=0, atol=1e-5)
+
+
+def check_same(again: Any, model: Any, pairs: Pairs) -> None:
+    """Equal settings, bit for bit equal weights; scores may differ in the last bit, by where the weights lie in memory."""
+    assert again.config == model.config
+    weights, expected = again.state_dict(), model.state_dict()
+    assert weights.keys() == expected.keys()
+    assert [name for name in weights if not torch.equal(weights[name], expected[name])] == []
+    np.testing.assert_allclose(Engine(again).score(*pairs), Engine(model).score(*pairs), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_modular_cross_encoders_survive_saving(residual: bool, pairs: Pairs, tmp_path: Path) -> None:
+    model = load_model(modular(tmp_path, "Bert", "mean", residual=residual))
+    model.save_pretrained(tmp_path / "saved")
+    check_same(load_model(tmp_path / "saved"), model, pairs)
+
+
+def test_causal_cross_encoders_survive_saving(pairs: Pairs, tmp_path: Path) -> None:
+    library = pytest.importorskip("sentence_transformers")
+    tokenizer = qwen_tokenizer()
+    tokenizer.padding_side = "left"
+    backbone("Qwen3", tokenizer, "ForCausalLM").save_pretrained(tmp_path / "raw")
+    tokenizer.save_pretrained(tmp_path / "raw")
+    library.CrossEncoder(str(tmp_path / "raw"), device="cpu").save_pretrained(str(tmp_path / "made"))
+    model = load_model(tmp_path / "made")
+    model.save_pretrained(tmp_path / "saved")
+    check_same(load_model(tmp_path / "saved"), model, pairs)
+
+
+def test_decoder_classifiers_score_as_cross_encoder_does(tiny: Tiny, pairs: Pairs) -> None:
+    folder = tiny("qwen3-classifier")
+    np.testing.assert_allclose(
+        Engine(load_model(folder)).score(*pairs), library_scores(folder, pairs), rtol=0, atol=1e-5
+    )
+
+
+def test_rankt5_scores_as_one_plain_pass_for_each_pair(tiny: Tiny, pairs: Pairs) -> None:
+    folder = tiny("monot5")
+    model, tokenizer = AutoModelForSeq2SeqLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    word = tokenizer.convert_tokens_to_ids("<extra_id_10>")
+    expected = []
+    for query, doc in zip(*pairs, strict=True):
+        body = tokenizer(f"Query: {query} Document: {doc}", add_special_tokens=False)["input_ids"]
+        ids = torch.tensor([[*body[:63], tokenizer.eos_token_id]])
+        with torch.inference_mode():
+            logits = model(input_ids=ids, decoder_input_ids=torch.zeros(1, 1, dtype=torch.long)).logits
+        expected.append(float(logits[0, 0, word]))
+    scores = Engine(load_model(folder, template="rankt5")).score(*pairs)
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
