@@ -197,7 +197,8 @@ class PairTokenizer:
     def pair_lengths(self, query_lengths: Positions, doc_lengths: Positions) -> Positions:
         """Number of tokens of each joined pair (N,)."""
         kept_query, kept_doc = self.fit(query_lengths, doc_lengths)
-        return np.maximum(kept_query + kept_doc + self._constants, 1)
+        lengths: Positions = np.maximum(kept_query + kept_doc + self._constants, 1)
+        return lengths
 
     def join(self, queries: Ragged, docs: Ragged, query_of: Positions, doc_of: Positions, pad_id: int) -> TokenBatch:
         """Pairs (query_of[i], doc_of[i]) as one padded batch."""
