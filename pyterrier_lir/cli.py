@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
-# command -> where its function lives; imported when asked for, so that --help answers at once
+# command -> where its function lives; these modules import what is heavy in their functions, so --help answers at once
 COMMANDS = {"demo": "demo:demo"}
 
 

@@ -149,7 +149,7 @@ class Engine:
             return model.tokenizer.join(*tokens, query_of[chosen], doc_of[chosen], self._pad_id)
 
         share = len(codes) / max(len(distinct), 1)
-        scores = self._run(lengths, join, model, lambda done: bar.update(done * share))
+        scores = self._run(lengths, join, model, lambda done: advance(bar, done * share))
         return scores[codes]
 
     def _listwise(
@@ -190,7 +190,7 @@ class Engine:
     ) -> Scores:  # fmt: skip
         share = len(query_of) / max(len(queries) + len(docs), 1)  # the bar counts pairs, the work is in the texts
         query_vectors, doc_vectors = (
-            torch.from_numpy(self._encode(texts, query, lambda done: bar.update(done * share)))
+            torch.from_numpy(self._encode(texts, query, lambda done: advance(bar, done * share)))
             for texts, query in ((queries, True), (docs, False))
         )
         out = np.empty(len(query_of), dtype=np.float32)
@@ -286,6 +286,11 @@ class Engine:
     def _progress(self, total: int, unit: str) -> tqdm[None]:
         shape = "{l_bar}{bar}| {n:.0f}/{total} [{elapsed}<{remaining}, {rate_fmt}]"
         return tqdm(total=total, unit=unit, disable=not self.verbose, desc="scoring", bar_format=shape)
+
+
+def advance(bar: tqdm[None], rows: float) -> None:
+    """Move a progress bar on; shares of rows may add up to a rounding error too much, which it would warn of."""
+    bar.update(min(rows, bar.total - bar.n))
 
 
 def resolve_device(device: str | None) -> torch.device:

@@ -7,9 +7,12 @@ document is the rest under its qualified name, and that document is the only rel
 from __future__ import annotations
 
 import ast
+import contextlib
+import gc
 import importlib.util
 import platform
 import re
+import sys
 import sysconfig
 import zlib
 from collections import Counter
@@ -34,12 +37,18 @@ MODULES = (
     "ir_datasets", "ir_measures", "huggingface_hub", "fsspec", "jinja2", "more_itertools", "requests", "bs4", "tqdm",
 )  # fmt: skip
 _SKIPPED = re.compile(
-    r"^(_.*(?<!__init__)|tests?|testing|conftest|site-packages|idlelib|lib2to3|turtledemo|externals|f2py)$"
+    r"^(_.*(?<!__init__)|tests?|testing|conftest|site-packages|dist-packages|idlelib|lib2to3|turtledemo|externals|f2py)$"
 )
 _SENTENCE_END = re.compile(r"(?<=[^.A-Z\s][.!?])\s+(?=[^a-z])")
 _WORD = re.compile(r"[A-Za-z][A-Za-z]+")
 MIN_QUERY_WORDS, MAX_QUERY_WORDS, MIN_DOC_WORDS = 4, 40, 20
 _BOILERPLATE = re.compile(r"deprecated|alias (of|for)|^see (also )?:|^base class for|^test ", re.IGNORECASE)
+# A first paragraph that is no sentence about the thing: who wrote it, a doctest, a directive, the heading of a section.
+_NO_SENTENCE = re.compile(
+    r"^(author|created|license|copyright|note|args)\w*\b.{0,2}:|^created on|>>>|\.\. \w|-----|^\*overload",
+    re.IGNORECASE,
+)
+_ROLE = re.compile(r":\w+(?::\w+)?:`[~!]?([^`<]+?)(?: <[^`>]*>)?`")
 
 Variant = Literal["train", "dev", "test"]
 _SHARES: dict[str, range] = {"train": range(8), "dev": range(8, 9), "test": range(9, 10)}
@@ -58,13 +67,20 @@ class DocumentationDataset:
     """A test collection of docstrings, with the methods of a PyTerrier dataset.
 
     A docstring takes part if its name has no private part, its first sentence has 4 to 40 words of which at least three
-    are not in its name, the rest has at least 20 words, and it is not marked deprecated or an alias.  First sentences
-    that occur more than once are dropped altogether, since no single document answers them; of equal rests the first
-    name stays; where the rest repeats the first sentence, it is removed there.  Topics are split into train, dev and
-    test (80, 10, 10 %) by a checksum of the name.  What is found depends on the installed versions: see `versions`.
+    are not in its name, the rest has at least 20 words, and it is not marked deprecated or an alias.  A first paragraph
+    that is no sentence (an author's line, a doctest, a directive, a section) asks for nothing and is dropped with its
+    document.  First sentences whose words occur more than once are dropped altogether, since no single document
+    answers them; of equal rests the first name stays; where the rest repeats the first sentence, in whatever case, it
+    is removed there.  Queries lose Sphinx's roles: ``:func:`~os.walk` `` asks for `os.walk`.  Topics are split into
+    train, dev and test (80, 10, 10 %) by a checksum of the name.  What is found depends on the installed versions: see
+    `versions`.
 
     Args:
-        modules: names of importable packages, or `"stdlib"`; those that are not installed are skipped.
+        modules: names of importable top-level modules, or `"stdlib"`; those that are not installed are skipped.
+
+    Raises:
+        TypeError: for a string in place of a list.
+        ValueError: if none of the modules is installed with its sources, or for a dotted name.
 
     >>> dataset = DocumentationDataset(["stdlib"])
     >>> next(doc["text"] for doc in dataset.get_corpus_iter() if doc["docno"] == "textwrap.dedent")[:44]
@@ -72,7 +88,13 @@ class DocumentationDataset:
     """
 
     def __init__(self, modules: Sequence[str] = MODULES) -> None:
+        if isinstance(modules, str):
+            raise TypeError(f"modules={modules!r}; allowed: a list of names, such as [{modules!r}].")
+        if dotted := [name for name in modules if "." in name]:  # to find one would import its parent
+            raise ValueError(f"modules={dotted}; allowed: top-level names, such as {dotted[0].split('.')[0]!r}.")
         self.modules = tuple(modules)
+        if not any(_sources(name) for name in self.modules):
+            raise ValueError(f"modules={list(self.modules)}; none of these is installed with Python sources.")
 
     def __repr__(self) -> str:
         return "DocumentationDataset()" if self.modules == MODULES else f"DocumentationDataset({list(self.modules)})"
@@ -81,8 +103,9 @@ class DocumentationDataset:
     def versions(self) -> dict[str, str]:
         """Installed module -> its version; Python's own for the standard library."""
         distributions = metadata.packages_distributions()
-        found = {name: distributions.get(name, [name])[0] for name in self.modules if _root(name)}
-        return {n: platform.python_version() if n == STDLIB else metadata.version(d) for n, d in found.items()}
+        found = {name: distributions.get(name, [name])[0] for name in self.modules if _sources(name)}
+        own = {STDLIB, *sys.stdlib_module_names}
+        return {n: platform.python_version() if n in own else metadata.version(d) for n, d in found.items()}
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -126,6 +149,8 @@ class DocumentationDataset:
         texts = {entry.docno: {"title": entry.docno, "text": entry.text} for entry in self.entries}
 
         def load(results: pd.DataFrame) -> pd.DataFrame:
+            if missing := [docno for docno in results["docno"] if docno not in texts]:
+                raise ValueError(f"docno={missing[0]!r} is not in this collection; did versions change?")
             return results.assign(**{name: [texts[docno][name] for docno in results["docno"]] for name in wanted})
 
         return pt.apply.generic(load, required_columns=["docno"])
@@ -138,40 +163,63 @@ class DocumentationDataset:
 
 @cache
 def _entries(modules: tuple[str, ...]) -> tuple[Entry, ...]:
-    candidates = [entry for module in modules for entry in _read_module(module)]
-    asked = Counter(entry.query.lower() for entry in candidates)
+    with _no_collection():
+        candidates = [entry for module in modules for entry in _read_module(module)]
+    asked = Counter(_bare(entry.query) for entry in candidates)
     seen_names: set[str] = set()
     seen_rests: set[str] = set()
     kept = []
     for entry in candidates:
         rest = entry.text.partition("\n")[2]
-        if asked[entry.query.lower()] == 1 and entry.docno not in seen_names and rest not in seen_rests:
+        if asked[_bare(entry.query)] == 1 and entry.docno not in seen_names and rest not in seen_rests:
             kept.append(entry)
         seen_names.add(entry.docno)
         seen_rests.add(rest)
     return tuple(kept)
 
 
-def _root(module: str) -> Path | None:
-    """The folder of a module's sources, None if it is not installed; the module is not imported."""
+def _bare(query: str) -> str:
+    """The words of a query alone, so that case and punctuation make no difference."""
+    return " ".join(re.findall(r"\w+", query.lower()))  # digits count: 1-D is not 2-D
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Pause the search for reference cycles: syntax trees have none, and looking for them takes a third of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _sources(module: str) -> tuple[Path, list[Path]] | None:
+    """The folder that names count from and the module's files, None without sources; the module is not imported."""
     if module == STDLIB:
-        return Path(sysconfig.get_path("stdlib"))
+        root = Path(sysconfig.get_path("stdlib"))
+        return root, sorted(root.rglob("*.py"))
     spec = importlib.util.find_spec(module)
-    return Path(spec.origin).parent if spec and spec.origin else None
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return None  # not installed, a namespace, or compiled
+    origin = Path(spec.origin)
+    if spec.submodule_search_locations is None:  # one file, beside those of other modules
+        return origin.parent, [origin]
+    return origin.parent.parent, sorted(origin.parent.rglob("*.py"))
 
 
 def _read_module(module: str) -> Iterator[Entry]:
-    root = _root(module)
-    for path in sorted(root.rglob("*.py")) if root else ():
-        parts = path.relative_to(root).with_suffix("").parts if root else ()
+    root, paths = _sources(module) or (Path(), [])
+    for path in paths:
+        parts = path.relative_to(root).with_suffix("").parts
         if any(_SKIPPED.match(part) for part in parts):
             continue
         try:
             tree = ast.parse(path.read_bytes())
         except (SyntaxError, ValueError):  # templates and deliberately broken sources
             continue
-        prefix = () if module == STDLIB else (module,)
-        name = ".".join((*prefix, *(part for part in parts if part != "__init__")))
+        name = ".".join(part for part in parts if part != "__init__")
         yield from _read_node(tree, name)
 
 
@@ -198,11 +246,14 @@ def make_entry(name: str, docstring: str) -> Entry | None:
     rest = "\n".join(line.strip() for line in rest.splitlines() if line.strip())
     rest = " ".join(more) + ("\n" if more and rest else "") + rest
     query = first.rstrip(".!? :")
-    rest = rest.replace(first, "").replace(query, "").strip()
+    rest = re.sub(f"{re.escape(query)}[.!?]?", "", rest, flags=re.IGNORECASE).strip()
+    query = " ".join(_ROLE.sub(r"\1", query).split())
     own = {word.lower() for word in _WORD.findall(name.replace("_", " "))}
     words = _WORD.findall(query)
     telling = {word.lower() for word in words} - own
     wordy = MIN_QUERY_WORDS <= len(words) <= MAX_QUERY_WORDS and len(telling) >= 3
-    if not wordy or len(rest.split()) < MIN_DOC_WORDS or _BOILERPLATE.search(query) or _BOILERPLATE.search(rest[:60]):
+    if not wordy or len(rest.split()) < MIN_DOC_WORDS or _NO_SENTENCE.search(query):
+        return None
+    if _BOILERPLATE.search(query) or _BOILERPLATE.search(rest[:60]):
         return None
     return Entry(name, query, f"{name}\n{rest}")

@@ -243,7 +243,7 @@ try:
     from torch.nn.attention.varlen import varlen_attn
 
     _VARLEN_TAKES_GQA = "enable_gqa" in inspect.signature(varlen_attn).parameters
-except ImportError:  # torch before 2.10
+except ImportError:  # a build of torch without it
     varlen_attn = None  # type: ignore[assignment]
     _VARLEN_TAKES_GQA = False
 

@@ -122,7 +122,7 @@ def cpu(arguments: argparse.Namespace) -> None:
         for precision in ("float32", "bf16", "int8"):
             engine = Engine(model, precision=precision)
             systems[f"pyterrier_lir {precision}"] = lambda engine=engine: engine.score(queries, docs)
-        for size in (4, 8, 16, 32):
+        for size in (8, 16, 32):
             systems[f"sentence-transformers float32, batches of {size}"] = lambda size=size: peer.predict(
                 pairs, batch_size=size, show_progress_bar=False
             )
