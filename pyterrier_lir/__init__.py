@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .config import BiEncoderConfig, CrossEncoderConfig
     from .data.documentation import DocumentationDataset
     from .models import BiEncoderModel, CrossEncoderModel, load_model
-    from .pipeline import LIRReRanker
+    from .pipeline import LIRBiEncoder, LIRReRanker
 
 __all__ = [
     "BiEncoderConfig",
@@ -22,6 +22,7 @@ __all__ = [
     "CrossEncoderConfig",
     "CrossEncoderModel",
     "DocumentationDataset",
+    "LIRBiEncoder",
     "LIRReRanker",
     "load_model",
 ]
@@ -32,6 +33,7 @@ _HOME = {
     "CrossEncoderConfig": "config",
     "CrossEncoderModel": "models",
     "DocumentationDataset": "data.documentation",
+    "LIRBiEncoder": "pipeline",
     "LIRReRanker": "pipeline",
     "load_model": "models",
 }

@@ -3,6 +3,10 @@
 | what | columns | type |
 |---|---|---|
 | query / document text | `query`, `text` (another by `query_field=`, `text_field=`) | str |
+| dense | `query_vec`, `doc_vec` | float32 (D,) |
+| learned sparse | `query_toks`, `toks` | dict: token -> float weight |
+| multi-vector | `query_embs`, `doc_embs` | float32 (tokens, D) |
+| their tokens, where models compare them | `query_embs_toks`, `doc_embs_toks` | int32 (tokens,) |
 | result | `qid`, `docno`, `score`, `rank` | `rank` from 0 |
 
 Every other column is passed through.
@@ -10,9 +14,24 @@ Every other column is passed through.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, cast
+
 import numpy as np
 import pandas as pd
 import pyterrier as pt
+from scipy.sparse import csr_array
+
+from .config import BiEncoderConfig, Kind
+from .vectors import Encoded, TokenVectors, Vectors
+
+# kind of vectors -> columns of queries and of documents
+VECTOR_COLUMNS: dict[Kind, tuple[str, str]] = {
+    "dense": ("query_vec", "doc_vec"),
+    "sparse": ("query_toks", "toks"),
+    "multi_vector": ("query_embs", "doc_embs"),
+}
 
 HINTS = {
     "text": "add the documents' text with `>> pt.text.get_text(dataset)`, or name its column with text_field=",
@@ -64,3 +83,135 @@ def _first(frame: pd.DataFrame, chosen: np.ndarray) -> str:
     """The first chosen row, by the ids that a user knows."""
     row = frame.iloc[int(chosen.argmax())]
     return "first in " + ", ".join(f"{name}={row[name]!r}" for name in ("qid", "docno") if name in frame.columns)
+
+
+class Terms:
+    """The vocabulary of sparse vectors as strings, and back.
+
+    Rows of the vocabulary that no token stands for (padding of the embeddings) are named `[id]` with their number.
+
+    Args:
+        vocabulary: token -> id.
+        size: how many ids sparse vectors have.
+    """
+
+    def __init__(self, vocabulary: dict[str, int], size: int) -> None:
+        self._ids = vocabulary
+        self._size = size
+        names = [f"[{i}]" for i in range(size)]
+        for token, i in vocabulary.items():
+            if i < size:
+                names[i] = token
+        self.names = np.array(names, dtype=object)
+
+    def id_of(self, term: str | int) -> int:
+        """The id of a token, of a name `[id]`, or of an id.
+
+        Raises:
+            ValueError: if the vocabulary has no such token.
+        """
+        found = term if isinstance(term, (int, np.integer)) else self._ids.get(term)
+        if found is None and isinstance(term, str) and term[:1] == "[" and term[1:-1].isdigit():
+            found = int(term[1:-1])
+        if found is None or not 0 <= found < self._size:
+            raise ValueError(f"Token {term!r} is not in the model's vocabulary: the weights are of another model.")
+        return int(found)
+
+
+def with_vectors(
+    frame: pd.DataFrame, encoded: Encoded, codes: np.ndarray, query: bool, terms: Terms | None = None
+) -> pd.DataFrame:
+    """The frame with a column for each kind of vectors; row i gets those of text `codes[i]`.
+
+    Args:
+        terms: names the tokens of sparse vectors; None keeps their ids.
+    """
+    columns: dict[str, list[Any]] = {}
+    for kind, vectors in encoded.items():
+        name = VECTOR_COLUMNS[kind][0 if query else 1]
+        rows: Sequence[Any]
+        if isinstance(vectors, TokenVectors):
+            rows = vectors.rows() if len(vectors) else []
+            if vectors.ids is not None:
+                ids = np.split(vectors.ids, vectors.offsets[1:-1]) if len(vectors) else []
+                columns[f"{name}_toks"] = [ids[code] for code in codes]
+        elif kind == "sparse":
+            rows = token_weights(cast("csr_array", vectors), terms)
+        else:
+            rows = list(cast("np.ndarray", vectors))
+        columns[name] = [rows[code] for code in codes]
+    return frame.assign(
+        **{name: pd.Series(values, index=frame.index, dtype=object) for name, values in columns.items()}
+    )
+
+
+def token_weights(vectors: csr_array, terms: Terms | None) -> list[dict[Any, float]]:
+    """A dictionary token -> weight for each row, the largest weight first."""
+    row = np.repeat(np.arange(vectors.shape[0]), np.diff(vectors.indptr))
+    order = np.lexsort((-vectors.data, row))
+    ids, weights = vectors.indices[order], vectors.data[order].astype(float).tolist()
+    names = ids.tolist() if terms is None else terms.names[ids].tolist()
+    bounds = vectors.indptr.tolist()
+    return [dict(zip(names[start:stop], weights[start:stop], strict=True)) for start, stop in pairwise(bounds)]
+
+
+def stored_vectors(frame: pd.DataFrame, config: BiEncoderConfig, query: bool, terms: Terms | None) -> Vectors:
+    """The vectors in a frame's column, one for each row.
+
+    Raises:
+        ValueError: if a row has none, rows differ in size, or numbers are not finite.
+        TypeError: if a row holds something else.
+    """
+    name = VECTOR_COLUMNS[config.kind][0 if query else 1]
+    values = frame[name]
+    null = values.isna().to_numpy()
+    if null.any():
+        raise ValueError(f"{name!r} is missing in {null.sum()} of {len(frame)} rows, {_first(frame, null)}.")
+    if config.kind == "sparse":
+        assert terms is not None
+        return _stored_tokens(frame, name, terms)
+    wanted = 1 if config.kind == "dense" else 2
+    rows = [np.asarray(value, dtype=np.float32) if _numeric(value) else None for value in values]
+    wrong = np.array([row is None or row.ndim != wanted for row in rows])
+    if wrong.any():
+        shape = "(D,)" if wanted == 1 else "(tokens, D)"
+        given = values.iloc[int(wrong.argmax())]
+        raise TypeError(
+            f"{name!r} holds {type(given).__name__} instead of an array {shape} of numbers in {wrong.sum()} of "
+            f"{len(frame)} rows, {_first(frame, wrong)}."
+        )
+    arrays = cast("list[np.ndarray]", rows)
+    sizes = np.array([row.shape[-1] for row in arrays])
+    if (sizes != sizes[0]).any():
+        raise ValueError(
+            f"{name!r} holds vectors of {sizes[0]} and of {sizes[sizes != sizes[0]][0]} numbers, the second "
+            f"{_first(frame, sizes != sizes[0])}."
+        )
+    infinite = np.array([not np.isfinite(row).all() for row in arrays])
+    if infinite.any():
+        raise ValueError(f"{name!r} holds NaN or infinite numbers in {infinite.sum()} rows, {_first(frame, infinite)}.")
+    if config.kind == "dense":
+        return np.stack(arrays)
+    ids = list(frame[f"{name}_toks"]) if config.exact_match else None
+    return TokenVectors.of(arrays, ids)
+
+
+def _numeric(value: object) -> bool:
+    if isinstance(value, np.ndarray):
+        return bool(value.dtype.kind in "fiu")
+    return isinstance(value, (list, tuple)) or hasattr(value, "__array__")
+
+
+def _stored_tokens(frame: pd.DataFrame, name: str, terms: Terms) -> csr_array:
+    rows = list(frame[name])
+    wrong = np.array([not isinstance(row, dict) for row in rows])
+    if wrong.any():
+        raise TypeError(f"{name!r} holds {type(rows[int(wrong.argmax())]).__name__} instead of a dict of tokens and "
+                        f"weights in {wrong.sum()} of {len(frame)} rows, {_first(frame, wrong)}.")  # fmt: skip
+    indptr = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
+    known: dict[Any, int] = {}
+    ids = [known[term] if term in known else known.setdefault(term, terms.id_of(term)) for row in rows for term in row]
+    weights = np.array([weight for row in rows for weight in row.values()], dtype=np.float32)
+    found = csr_array((weights, np.array(ids, dtype=np.int32), indptr), shape=(len(rows), len(terms.names)))
+    found.sort_indices()
+    return found

@@ -7,8 +7,10 @@ memory beside the model is bounded by the token budget and the size of a chunk, 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,17 +21,21 @@ from tqdm.auto import tqdm
 from transformers import PretrainedConfig
 
 from .config import Precision
+from .encoding import compact, empty, gather, without_forward
 from .memory import keep_freed_memory
 from .models import BiEncoderModel, CrossEncoderModel
 from .models.backbone import Inputs, to_device, varlen_attn
+from .models.scores import pair_scores
 from .precision import Model, prepare, resolve_precision
 from .tokenization import Positions, Ragged, TokenBatch
+from .vectors import Encoded, concatenate, take
 
 Scores = NDArray[np.float32]
 Strings = Sequence[str] | NDArray[np.object_]
 Done = Callable[[int], object]  # told how many rows were run
 
 CHUNK = 32_768  # rows (or lists) that are tokenised and ordered together
+_CHARACTERS = {"cpu": 1 << 21, "cuda": 1 << 24}  # of the texts that are tokenised and ordered together for encoding
 _TOKENS = {"cpu": 2_048, "cuda": 131_072, "mps": 16_384}  # CPU: activations of a layer stay in the cache
 
 
@@ -98,17 +104,59 @@ class Engine:
                 out[rows] = self._chunk(list(distinct_queries), list(distinct_docs), query_of, doc_of, local, bar)
         return out
 
-    def encode(self, texts: Sequence[str], query: bool) -> NDArray[np.float32]:
-        """Vectors of queries or documents, (N, D) float32 in the order given; equal texts are encoded once."""
-        model = self.model
-        assert isinstance(model, BiEncoderModel)
-        with self._progress(len(texts), "text") as bar:
-            parts = []
-            for start in range(0, len(texts), CHUNK):
-                codes, distinct = pd.factorize(np.asarray(texts[start : start + CHUNK], dtype=object))
-                parts.append(self._encode(list(distinct), query)[codes])
-                bar.update(len(codes))
-        return np.concatenate(parts) if parts else np.empty((0, 0), dtype=np.float32)
+    def encode(self, texts: Strings, query: bool) -> Encoded:
+        """What the model makes of queries or documents, in the order given; equal texts are encoded once.
+
+        Returns:
+            kind of output -> vectors of all texts; see `vectors`.
+        """
+        array = np.asarray(texts, dtype=object)
+        with self._progress(len(array), "text", "encoding") as bar:
+            parts = [self._encode_chunk(tokens, query, bar) for tokens in self._tokenized(array, query)]
+        return {kind: concatenate([part[kind] for part in parts]) for kind in parts[0]} if parts else self._none()
+
+    def stream(self, texts: Iterable[str], query: bool) -> Iterator[Encoded]:
+        """What the model makes of any number of texts, in their order, some thousands at a time.
+
+        The next texts are read and tokenised while the model runs, so at most two chunks are in memory.
+        """
+        with self._progress(None, "text", "encoding") as bar:
+            for tokens in self._tokenized(texts, query):
+                yield self._encode_chunk(tokens, query, bar)
+
+    def _tokenized(self, texts: Iterable[str], query: bool) -> Iterator[tuple[Ragged, Positions]]:
+        """Token ids of the distinct texts of each chunk, and which of them each text is; one chunk ahead."""
+        tokenizer = self._bi_encoder().tokenizers[0 if query else 1]
+        chunks = chunked(texts, CHUNK, _CHARACTERS.get(self.device.type, 1 << 21))
+
+        def next_tokens() -> tuple[Ragged, Positions] | None:
+            chunk = next(chunks, None)
+            if chunk is None:
+                return None
+            codes, distinct = pd.factorize(np.asarray(chunk, dtype=object))
+            return tokenizer.encode(list(distinct)), codes
+
+        with ThreadPoolExecutor(1, "tokenizer") as ahead:
+            coming = ahead.submit(next_tokens)
+            while (tokens := coming.result()) is not None:
+                coming = ahead.submit(next_tokens)
+                yield tokens
+
+    def _encode_chunk(self, tokens: tuple[Ragged, Positions], query: bool, bar: tqdm[None]) -> Encoded:
+        rows, codes = tokens
+        share = len(codes) / max(len(rows.lengths), 1)
+        found = self._encode(rows, query, lambda done: advance(bar, done * share))
+        if len(rows.lengths) == len(codes):
+            return found
+        return {kind: take(vectors, codes) for kind, vectors in found.items()}
+
+    def _bi_encoder(self) -> BiEncoderModel:
+        if not isinstance(self.model, BiEncoderModel):
+            raise TypeError(f"{self.model!r} reads query and document together: it encodes no single texts.")
+        return self.model
+
+    def _none(self) -> Encoded:
+        return empty(self._bi_encoder())
 
     def _chunks(self, count: int, lists: Positions | None) -> Iterator[Positions]:
         """Row numbers of each chunk; a list is never split."""
@@ -149,7 +197,9 @@ class Engine:
             return model.tokenizer.join(*tokens, query_of[chosen], doc_of[chosen], self._pad_id)
 
         share = len(codes) / max(len(distinct), 1)
-        scores = self._run(lengths, join, model, lambda done: advance(bar, done * share))
+        order, outputs = self._run(lengths, join, model, lambda done: advance(bar, done * share))
+        scores = np.empty(len(order), dtype=np.float32)
+        scores[order] = torch.cat(outputs).float().cpu().numpy()
         return scores[codes]
 
     def _listwise(
@@ -189,74 +239,95 @@ class Engine:
         bar: tqdm[None],
     ) -> Scores:  # fmt: skip
         share = len(query_of) / max(len(queries) + len(docs), 1)  # the bar counts pairs, the work is in the texts
-        query_vectors, doc_vectors = (
-            torch.from_numpy(self._encode(texts, query, lambda done: advance(bar, done * share)))
-            for texts, query in ((queries, True), (docs, False))
+        encoded_queries, encoded_docs = (
+            self._encode(tokenizer.encode(texts), query, lambda done: advance(bar, done * share))
+            for texts, query, tokenizer in zip((queries, docs), (True, False), model.tokenizers, strict=True)
         )
-        out = np.empty(len(query_of), dtype=np.float32)
-        for start in range(0, len(out), 8_192):
-            part = slice(start, start + 8_192)
-            out[part] = model.similarity(query_vectors[query_of[part]], doc_vectors[doc_of[part]]).numpy()
-        return out
+        return self.pair_scores(encoded_queries, encoded_docs, query_of, doc_of)
 
-    def _encode(self, texts: list[str], query: bool, done: Done = lambda rows: None) -> NDArray[np.float32]:
-        model = self.model
-        assert isinstance(model, BiEncoderModel)
+    def pair_scores(self, queries: Encoded, docs: Encoded, query_of: Positions, doc_of: Positions) -> Scores:
+        """Scores (N,) of pairs of encoded texts; those of several outputs are added.
+
+        Raises:
+            ValueError: if vectors of queries and documents have different sizes.
+        """
+        configs = self._bi_encoder().configs
+        parts = [pair_scores(c, queries[c.kind], docs[c.kind], query_of, doc_of) for c in configs]
+        total: Scores = np.sum(parts, axis=0, dtype=np.float32)
+        return total
+
+    def _encode(self, rows: Ragged, query: bool, done: Done = lambda rows: None) -> Encoded:
+        """What the model makes of distinct texts."""
+        model = self._bi_encoder()
+        if not model.needs_forward(query):
+            done(len(rows.lengths))
+            return without_forward(rows, model, query)
+        if not len(rows.lengths):
+            return self._none()
         tokenizer = model.tokenizers[0 if query else 1]
-        rows = tokenizer.encode(texts)
-        return self._run(
-            rows.lengths,
-            lambda chosen: tokenizer.batch(rows, chosen, self._pad_id),
-            lambda inputs: model(inputs, query=query),
-            done,
-        )
+        batches: list[TokenBatch] = []
+
+        def join(chosen: Positions) -> TokenBatch:
+            return tokenizer.batch(rows, chosen, self._pad_id)
+
+        order, outputs = self._run(
+            tokenizer.batch_lengths(rows), join, lambda inputs: model(inputs, query=query), done,
+            lambda output: compact(output, model), batches.append,
+        )  # fmt: skip
+        return gather(outputs, batches, order, model, query)
 
     def _run(
         self,
         lengths: Positions,
         join: Callable[[Positions], TokenBatch],
-        forward: Callable[[Inputs], Tensor],
+        forward: Callable[[Inputs], Any],
         done: Done,
-    ) -> NDArray[np.float32]:
-        """Run rows of known lengths, longest first, and return their outputs in the order given.
+        finish: Callable[[Any], Any] = lambda output: output,
+        seen: Callable[[TokenBatch], object] = lambda batch: None,
+    ) -> tuple[Positions, list[Any]]:
+        """Run rows of known lengths, longest first: the order of rows, and the batches' outputs in that order.
 
-        Outputs stay on the device until the end: one copy a chunk, no waiting in between.
+        Outputs stay on the device, and `finish` sees one when the next batch is under way: no waiting in between.
         """
         order = np.argsort(-lengths, kind="stable")
-        outputs: list[Tensor] = []
+        outputs: list[Any] = []
         at = 0
         with torch.inference_mode():
             while at < len(order):
                 rows = self._rows_of_batch(lengths, order, at)
+                batch = join(order[at : at + rows])
                 try:
-                    outputs.append(self._forward(join(order[at : at + rows]), forward))
+                    output = self._forward(batch, forward)
+                    if outputs:
+                        outputs[-1] = finish(outputs[-1])
                 except torch.OutOfMemoryError:
                     if rows == 1:
                         raise
                     self._halve(rows)
                     continue
+                outputs.append(output)
+                seen(batch)
                 at += rows
                 done(rows)
-        if not outputs:
-            return np.empty(0, dtype=np.float32)
-        sorted_outputs = torch.cat(outputs).float().cpu().numpy()
-        result: NDArray[np.float32] = np.empty_like(sorted_outputs)
-        result[order] = sorted_outputs
-        return result
+            if outputs:
+                outputs[-1] = finish(outputs[-1])
+        return order, outputs
 
     def _rows_of_batch(self, lengths: Positions, order: Positions, at: int) -> int:
         rows = self.batch_size or max(1, self.budget // max(1, int(lengths[order[at]])))
         return min(rows, len(order) - at)
 
-    def _forward(self, batch: TokenBatch, forward: Callable[[Inputs], Tensor]) -> Tensor:
+    def _forward(self, batch: TokenBatch, forward: Callable[[Inputs], Any]) -> Any:
         if self.packed and not self._checked:
             self._check_packed(batch, forward)
         return forward(to_device(batch, self.device, self._config, self.packed))
 
-    def _check_packed(self, batch: TokenBatch, forward: Callable[[Inputs], Tensor]) -> None:
+    def _check_packed(self, batch: TokenBatch, forward: Callable[[Inputs], Any]) -> None:
         """Compare packed with padded input once: a backbone that ignores the attention function would mix texts."""
-        few = TokenBatch(*(None if array is None else array[-8:] for array in (batch.ids, batch.lengths, batch.types)))  # type: ignore[arg-type]
-        packed, padded = (forward(to_device(few, self.device, self._config, p)).float() for p in (True, False))
+        few = batch.last(8)
+        outputs = (forward(to_device(few, self.device, self._config, p)) for p in (True, False))
+        packed, padded = (one if isinstance(one, Tensor) else next(iter(one.values())) for one in outputs)
+        packed, padded = packed.float(), padded.float()
         near = 0.3 * float(padded.std(correction=0)) + 0.002 * float(padded.abs().max())  # mixed texts are further off
         self.packed = float((packed - padded).abs().max()) <= near
         self._checked = True
@@ -283,14 +354,32 @@ class Engine:
     def _pad_id(self) -> int:
         return int(self._config.pad_token_id or 0)
 
-    def _progress(self, total: int, unit: str) -> tqdm[None]:
-        shape = "{l_bar}{bar}| {n:.0f}/{total} [{elapsed}<{remaining}, {rate_fmt}]"
-        return tqdm(total=total, unit=unit, disable=not self.verbose, desc="scoring", bar_format=shape)
+    def _progress(self, total: int | None, unit: str, what: str = "scoring") -> tqdm[None]:
+        shape = None if total is None else "{l_bar}{bar}| {n:.0f}/{total} [{elapsed}<{remaining}, {rate_fmt}]"
+        return tqdm(total=total, unit=unit, disable=not self.verbose, desc=what, bar_format=shape)
 
 
 def advance(bar: tqdm[None], rows: float) -> None:
     """Move a progress bar on; shares of rows may add up to a rounding error too much, which it would warn of."""
-    bar.update(min(rows, bar.total - bar.n))
+    bar.update(rows if bar.total is None else min(rows, bar.total - bar.n))
+
+
+def chunked(texts: Iterable[str], rows: int, characters: int) -> Iterator[list[str]]:
+    """Lists of at most `rows` texts, ended earlier once they have `characters`.
+
+    >>> list(chunked(["a", "b" * 9, "c", "d"], 2, 5))
+    [['a', 'bbbbbbbbb'], ['c', 'd']]
+    """
+    chunk: list[str] = []
+    size = 0
+    for text in texts:
+        chunk.append(text)
+        size += len(text)
+        if len(chunk) == rows or size >= characters:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
 def resolve_device(device: str | None) -> torch.device:

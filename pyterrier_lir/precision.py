@@ -13,12 +13,14 @@ from __future__ import annotations
 import copy
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from .config import PRECISIONS
 from .cpu_kernels import PackedLinear, int8_linear, packs, replace_linears
 from .models import BiEncoderModel, CrossEncoderModel
 from .models.first_token import has_first_token_layer
+from .models.vocabulary import Vocabulary
 
 _DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32}
 Model = CrossEncoderModel | BiEncoderModel
@@ -61,7 +63,20 @@ def prepare(model: Model, device: torch.device, precision: str) -> Model:
     model = copy.deepcopy(model, {id(p): p for p in model.parameters()})
     make = int8_linear if precision == "int8" else PackedLinear
     replace_linears(model.backbone, make, _plain_layers(model.backbone))
+    if isinstance(model, BiEncoderModel) and packs(dtype):
+        for output in model.outputs:
+            _pack_head(output)
     return model
+
+
+def _pack_head(output: nn.Module) -> None:
+    """Pack what stands above the backbone; it stays float32 where that is quantised."""
+    head = output.head
+    if isinstance(head, Vocabulary):
+        replace_linears(head.transform, PackedLinear, set())
+        head.pack(PackedLinear)
+    else:
+        replace_linears(head, PackedLinear, set())  # type: ignore[arg-type]
 
 
 def _plain_layers(backbone: PreTrainedModel) -> set[str]:

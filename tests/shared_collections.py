@@ -9,7 +9,7 @@ from pathlib import Path
 import ir_measures
 import pandas as pd
 
-from tests.conftest import SHARED
+from tests.tiny_checkpoints import SHARED
 
 DATA = SHARED / "data"
 

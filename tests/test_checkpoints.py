@@ -15,10 +15,17 @@ from pyterrier_lir import BiEncoderConfig, CrossEncoderConfig, CrossEncoderModel
 from pyterrier_lir.checkpoints.registry import GENERATIVE, TEMPLATES
 from pyterrier_lir.config import config_from_dict
 from pyterrier_lir.engine import Engine
-from tests.conftest import KINDS, backbone, wordpiece, write_json
+from tests.tiny_bi_encoders import KINDS
+from tests.tiny_checkpoints import CROSS_ENCODERS, backbone, wordpiece, write_json
 
 Tiny = Callable[[str], str]
 Pairs = tuple[list[str], list[str]]
+# kinds that Lightning IR has no model type for
+OTHERS = {
+    *(kind for kind in CROSS_ENCODERS if not kind.startswith(("mono-", "set-encoder"))), "dense-mixed", "opensearch",
+    "splade-own-embeddings", "unicoil-castorini", "pylate", "pylate-modernbert", "multi-vector-encoder",
+    "multi-vector-encoder-min", "colbert",
+}  # fmt: skip
 LISTS = [i // 12 * 3 + i % 3 for i in range(60)]  # lists of four documents
 
 
@@ -29,10 +36,10 @@ def test_what_is_saved_loads_with_identical_scores(kind: str, tiny: Tiny, pairs:
     again = load_model(tmp_path / "saved")
     assert again.config == model.config
     np.testing.assert_allclose(
-        Engine(again).score(*pairs, LISTS), Engine(model).score(*pairs, LISTS), rtol=0, atol=1e-6
+        Engine(again).score(*pairs, LISTS), Engine(model).score(*pairs, LISTS), rtol=1e-6, atol=1e-6
     )
     written = json.loads((tmp_path / "saved" / "config.json").read_text())
-    assert ("backbone_model_type" in written) == kind.startswith(("mono-", "set-encoder"))
+    assert ("backbone_model_type" in written) == (kind not in OTHERS)
 
 
 def test_another_folder_name_changes_nothing(tiny: Tiny, pairs: Pairs, tmp_path: Path) -> None:
@@ -176,12 +183,12 @@ def test_every_row_of_the_table_names_a_template() -> None:
     assert set(GENERATIVE.values()) <= set(TEMPLATES)
 
 
-def test_models_of_other_kinds_name_their_modules(tmp_path: Path, tiny: Tiny) -> None:
+def test_a_sparse_model_without_its_head_is_refused(tmp_path: Path, tiny: Tiny) -> None:
     shutil.copytree(tiny("dense"), tmp_path / "sparse")
     types = ["sentence_transformers.models.MLMTransformer", "sentence_transformers.models.SpladePooling"]
     write_json(tmp_path / "sparse" / "modules.json", [{"path": "", "type": name} for name in types])
     write_json(tmp_path / "sparse" / "config_sentence_transformers.json", {"model_type": "SparseEncoder"})
-    with pytest.raises(ValueError, match=r"SparseEncoder of MLMTransformer \+ SpladePooling"):
+    with pytest.raises(ValueError, match=r"lacks .* weights of a BertForMaskedLM"):
         load_model(tmp_path / "sparse")
 
 
@@ -219,10 +226,10 @@ def test_configurations_refuse_what_they_do_not_know(values: dict[str, object], 
 
 def test_multi_vector_models_name_their_modules(tmp_path: Path, tiny: Tiny) -> None:
     shutil.copytree(tiny("dense"), tmp_path / "multi")
-    types = ["sentence_transformers.models.Transformer", "pylate.models.Dense.Dense"]
+    types = ["sentence_transformers.models.Transformer", "x.TokenPooling"]
     write_json(tmp_path / "multi" / "modules.json", [{"path": "", "type": name} for name in types])
     write_json(tmp_path / "multi" / "config_sentence_transformers.json", {"model_type": "ColBERT"})
-    with pytest.raises(ValueError, match=r"ColBERT of Transformer \+ Dense; what can be read is"):
+    with pytest.raises(ValueError, match=r"multi-vector model of Transformer \+ TokenPooling; what can be read is"):
         load_model(tmp_path / "multi")
 
 
@@ -258,4 +265,4 @@ def test_a_changed_maximum_length_survives_saving(kind: str, tiny: Tiny, pairs: 
     model.save_pretrained(tmp_path / "saved")
     again = load_model(tmp_path / "saved")
     assert again.config == model.config
-    np.testing.assert_allclose(Engine(again).score(*pairs), Engine(model).score(*pairs), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(Engine(again).score(*pairs), Engine(model).score(*pairs), rtol=1e-6, atol=1e-6)

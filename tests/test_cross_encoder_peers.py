@@ -13,7 +13,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokeniz
 
 from pyterrier_lir import load_model
 from pyterrier_lir.engine import Engine
-from tests.conftest import WIDTH, backbone, modernbert_tokenizer, qwen_tokenizer, roberta_tokenizer, wordpiece
+from tests.tiny_checkpoints import WIDTH, backbone, modernbert_tokenizer, qwen_tokenizer, roberta_tokenizer, wordpiece
 
 Pairs = tuple[list[str], list[str]]
 Tiny = Callable[[str], str]

@@ -12,12 +12,15 @@ from pyterrier_lir import engine as engine_module
 from pyterrier_lir import load_model
 from pyterrier_lir.engine import Engine
 from pyterrier_lir.models import CrossEncoderModel
-from tests.conftest import KINDS, POINTWISE
+from tests.tiny_bi_encoders import KINDS
+from tests.tiny_checkpoints import POINTWISE
 
 Tiny = Callable[[str], str]
 Pairs = tuple[list[str], list[str]]
 LISTS = [i // 5 for i in range(60)]
-PACKABLE = [k for k in KINDS if not any(x in k for x in ("t5", "deberta", "set-encoder"))]
+# backbones that pack nothing, and queries filled up with tokens that others do not see
+_PADDED = ("t5", "deberta", "set-encoder", "xtr", "distilbert", "sparse-encoder-sum", "pylate", "colbert")
+PACKABLE = [k for k in KINDS if not any(x in k for x in _PADDED) and k not in ("col", "multi-vector-encoder")]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -25,7 +28,7 @@ def test_batch_sizes_and_budgets_agree(kind: str, tiny: Tiny, pairs: Pairs) -> N
     model = load_model(tiny(kind))
     expected = Engine(model).score(*pairs, LISTS)
     for size in (1, 3, 1_000):
-        np.testing.assert_allclose(Engine(model, batch_size=size).score(*pairs, LISTS), expected, atol=1e-5)
+        np.testing.assert_allclose(Engine(model, batch_size=size).score(*pairs, LISTS), expected, rtol=3e-6, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", POINTWISE)
@@ -33,7 +36,7 @@ def test_computing_only_the_needed_rows_agrees_with_computing_all(kind: str, tin
     model = load_model(tiny(kind))
     fast = Engine(model).score(*pairs)
     model.plain = True
-    np.testing.assert_allclose(Engine(model).score(*pairs), fast, atol=1e-5)
+    np.testing.assert_allclose(Engine(model).score(*pairs), fast, rtol=3e-6, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", PACKABLE)
@@ -41,7 +44,7 @@ def test_packed_input_agrees_with_padded_input(kind: str, tiny: Tiny, pairs: Pai
     model = load_model(tiny(kind))
     packed = Engine(model, packed=True)
     assert packed.packed
-    np.testing.assert_allclose(packed.score(*pairs), Engine(model, packed=False).score(*pairs), atol=1e-5)
+    np.testing.assert_allclose(packed.score(*pairs), Engine(model, packed=False).score(*pairs), rtol=3e-6, atol=1e-5)
 
 
 def test_packed_input_is_checked_once_and_given_up_where_it_differs(
@@ -60,7 +63,7 @@ def test_packed_input_is_checked_once_and_given_up_where_it_differs(
     monkeypatch.setattr(CrossEncoderModel, "forward", forward)
     with pytest.warns(RuntimeWarning, match="packed and padded input disagree"):
         scores = mixing.score(*pairs)
-    np.testing.assert_allclose(scores, expected, atol=1e-5)
+    np.testing.assert_allclose(scores, expected, rtol=3e-6, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", POINTWISE)
@@ -81,7 +84,7 @@ def test_chunks_do_not_show(tiny: Tiny, pairs: Pairs, monkeypatch: pytest.Monkey
         expected = Engine(model).score(*pairs, LISTS)
         with monkeypatch.context() as patch:
             patch.setattr(engine_module, "CHUNK", 7)
-            np.testing.assert_allclose(Engine(model).score(*pairs, LISTS), expected, atol=1e-5)
+            np.testing.assert_allclose(Engine(model).score(*pairs, LISTS), expected, rtol=3e-6, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["set-encoder", "set-encoder-extra"])
@@ -97,10 +100,12 @@ def test_listwise_scores_are_permutation_invariant_deterministic_and_alike_in_an
     order = np.random.default_rng(0).permutation(60)
     shuffled = np.empty(60)
     shuffled[order] = engine.score(queries[order], docs[order], lists[order])
-    np.testing.assert_allclose(shuffled, together, atol=1e-5)
+    np.testing.assert_allclose(shuffled, together, rtol=3e-6, atol=1e-5)
     for number in np.unique(lists):
         rows = lists == number
-        np.testing.assert_allclose(engine.score(queries[rows], docs[rows], lists[rows]), together[rows], atol=1e-5)
+        np.testing.assert_allclose(
+            engine.score(queries[rows], docs[rows], lists[rows]), together[rows], rtol=3e-6, atol=1e-5
+        )
 
 
 def test_a_listwise_model_without_lists_is_refused(tiny: Tiny, pairs: Pairs) -> None:
@@ -142,7 +147,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(
         return inner(self, inputs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(CrossEncoderModel, "forward", small_gpu)
-    np.testing.assert_allclose(Engine(model, batch_size=batch_size).score(*pairs), expected, atol=1e-5)
+    np.testing.assert_allclose(Engine(model, batch_size=batch_size).score(*pairs), expected, rtol=3e-6, atol=1e-5)
 
 
 def test_a_single_pair_that_does_not_fit_is_an_error(tiny: Tiny, pairs: Pairs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +175,7 @@ def test_order_and_company_of_pairs_do_not_matter(kind: str, tiny: Tiny, pairs: 
     expected = engine.score(*pairs)
     queries, docs = (np.array(column, dtype=object) for column in pairs)
     order = np.random.default_rng(3).permutation(np.repeat(np.arange(60), 2))  # each pair twice
-    np.testing.assert_allclose(engine.score(queries[order], docs[order]), expected[order], atol=1e-5)
+    np.testing.assert_allclose(engine.score(queries[order], docs[order]), expected[order], rtol=3e-6, atol=1e-5)
 
 
 @pytest.mark.parametrize("batch_size", [None, 9])
@@ -188,7 +193,9 @@ def test_out_of_memory_halves_the_number_of_lists_and_goes_on(
         return inner(self, inputs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(CrossEncoderModel, "forward", one_list_at_a_time)
-    np.testing.assert_allclose(Engine(model, batch_size=batch_size).score(*pairs, LISTS), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        Engine(model, batch_size=batch_size).score(*pairs, LISTS), expected, rtol=3e-6, atol=1e-5
+    )
 
 
 def test_the_batch_size_bounds_the_rows_of_several_lists(
@@ -211,7 +218,7 @@ def test_a_pair_without_any_token_scores_the_same_in_any_company(packed: bool, t
         Engine(model, packed=packed).score([*others, ""], [*others, ""])[-1]
         for others in ([], ["sand"], ["bread and sea"])
     )
-    np.testing.assert_allclose([after_sand, after_bread], [alone, alone], atol=1e-5)
+    np.testing.assert_allclose([after_sand, after_bread], [alone, alone], rtol=3e-6, atol=1e-5)
 
 
 @pytest.mark.parametrize(

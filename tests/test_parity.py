@@ -12,8 +12,9 @@ import pytest
 
 from pyterrier_lir import load_model
 from pyterrier_lir.engine import Engine
-from pyterrier_lir.models import CrossEncoderModel
-from tests.conftest import SHARED
+from pyterrier_lir.models import BiEncoderModel, CrossEncoderModel
+from pyterrier_lir.vectors import Encoded
+from tests.tiny_checkpoints import SHARED
 
 PARITY = SHARED / "parity"
 pytestmark = [
@@ -22,14 +23,17 @@ pytestmark = [
 ]
 # What the reference was computed with and no file says.
 LOADED_WITH = {"rankt5": {"template": "rankt5"}}
-SETTINGS = {"qwen3-reranker": {"max_length": 320}}
+_NO_SPECIALS = {"query_mask_scoring_tokens": ("[PAD]", "[CLS]", "[SEP]", "[MASK]")}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "qwen3-reranker": {"max_length": 320},
+    "naver-splade": {"max_length": 64},
+    "naver-splade-doc": {"max_length": 64, "query_weighting": "binary", **_NO_SPECIALS},
+    "naver-splade-lexical": {"max_length": 64, "query_weighting": "lexical", **_NO_SPECIALS},
+}
 
 
 def folders() -> list[Path]:
-    found = sorted((PARITY / "public").iterdir()) if PARITY.is_dir() else []
-    kinds = {folder: json.loads((folder / "expected.json").read_text())["kind"] for folder in found}
-    return [folder for folder in found if "cross-encoder" in kinds[folder] or (kinds[folder] == "bi-encoder-dense"
-            and folder.name.startswith("st-"))]  # fmt: skip
+    return sorted((PARITY / "public").iterdir()) if PARITY.is_dir() else []
 
 
 @dataclass
@@ -88,6 +92,43 @@ def test_scores_equal_in_any_order(case: Case) -> None:
     scores = np.empty(len(order))
     scores[order] = Engine(case.model, batch_size=7).score(queries[order], docs[order], lists[order])
     case.check(scores)
+
+
+@pytest.mark.parametrize("side", ["query", "document"])
+@pytest.mark.parametrize("how", [{}, {"batch_size": 1}, {"packed": True}], ids=["by tokens", "alone", "packed"])
+def test_representations_equal_the_source_librarys(case: Case, side: str, how: dict[str, Any]) -> None:
+    if not isinstance(case.model, BiEncoderModel):
+        pytest.skip("a cross-encoder represents no single texts")
+    texts = case.queries if side == "query" else case.docs
+    encoded = Engine(case.model, **how).encode(texts, query=side == "query")
+    recorded = case.expected[f"{side}_embeddings"]
+    by_id = dict(zip(case.expected[f"{side}_ids"], range(len(texts)), strict=True))
+    rows = recorded.items() if isinstance(recorded, dict) else zip(by_id, recorded, strict=True)
+    for name, expected in rows:
+        compare(encoded, by_id[name], expected)
+
+
+def compare(encoded: Encoded, row: int, expected: Any) -> None:
+    """One text's vectors with those recorded: a list, terms and weights, or token vectors of which some count."""
+    if isinstance(expected, list):
+        close(encoded["dense"][row], expected)
+    elif "vectors" not in expected:
+        if all(term.isdigit() for term in expected):
+            dense = np.zeros(encoded["sparse"].shape[1])
+            dense[[int(term) for term in expected]] = list(expected.values())
+            close(encoded["sparse"][[row]].toarray()[0], dense)
+    else:
+        vectors = np.array(expected["vectors"])
+        keep = np.array(expected.get("keep", np.ones(len(vectors))), dtype=bool)
+        vectors = vectors[keep] if len(vectors) == len(keep) else vectors
+        close(encoded["multi_vector"].take(np.array([row])).values, vectors)
+        if "cls_vector" in expected:
+            close(encoded["dense"][row], expected["cls_vector"])
+
+
+def close(ours: np.ndarray, theirs: Any) -> None:
+    scale = max(1.0, float(np.abs(theirs).max(initial=0)))
+    np.testing.assert_allclose(ours, np.asarray(theirs), rtol=0, atol=1e-5 * scale)
 
 
 def test_joined_ids_equal_the_source_librarys(case: Case) -> None:

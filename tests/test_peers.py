@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelF
 
 from pyterrier_lir import load_model
 from pyterrier_lir.engine import Engine
-from tests.conftest import WIDTH, backbone, qwen_tokenizer, wordpiece
+from tests.tiny_checkpoints import WIDTH, backbone, qwen_tokenizer, wordpiece
 
 Pairs = tuple[list[str], list[str]]
 Tiny = Callable[[str], str]

@@ -5,11 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pyterrier_lir import CrossEncoderConfig
-from pyterrier_lir.tokenization import PairTokenizer, Ragged, TextTokenizer
-from tests.conftest import qwen_tokenizer, roberta_tokenizer, wordpiece
+from pyterrier_lir import BiEncoderConfig, CrossEncoderConfig
+from pyterrier_lir.pair_tokenizer import PairTokenizer
+from pyterrier_lir.text_tokenizer import TextTokenizer
+from pyterrier_lir.tokenization import Ragged
+from tests.tiny_checkpoints import qwen_tokenizer, roberta_tokenizer, wordpiece
 
 PLAIN = {"query_length": None, "doc_length": None, "truncation": "longest_first"}
+
+
+def single(tokenizer, **settings) -> TextTokenizer:  # type: ignore[no-untyped-def]
+    return TextTokenizer(tokenizer, [BiEncoderConfig(**{"query_length": None, **settings})], query=True)
 
 
 def joined(tokenizer: PairTokenizer, query: str, doc: str) -> tuple[list[int], list[int] | None]:
@@ -64,12 +70,12 @@ def test_padding_and_truncation_inside_tokenizer_files_are_ignored() -> None:
     tokenizer.backend_tokenizer.enable_truncation(4)
     assert joined(PairTokenizer(tokenizer, CrossEncoderConfig(**PLAIN)), "sand", "bread and sea")[0] == expected
     tokenizer.backend_tokenizer.enable_padding(length=128)
-    assert TextTokenizer(tokenizer).encode(["sand"]).values.tolist() == wordpiece()("sand")["input_ids"]
+    assert single(tokenizer).encode(["sand"]).values.tolist() == wordpiece()("sand")["input_ids"]
 
 
 def test_prompts_and_lengths_of_single_texts_follow_the_tokenizer() -> None:
     tokenizer = wordpiece()
-    ours = TextTokenizer(tokenizer, prompt="query: ", max_length=7)
+    ours = single(tokenizer, query_prompt="query: ", query_length=7)
     texts = ["", "sand", "measurement of rainfall in the northern mountains"]
     expected = tokenizer([f"query: {text}" for text in texts], truncation=True, max_length=7)["input_ids"]
     rows = ours.encode(texts)
@@ -78,7 +84,7 @@ def test_prompts_and_lengths_of_single_texts_follow_the_tokenizer() -> None:
 
 
 def test_batches_of_many_texts_keep_their_order() -> None:
-    tokenizer = TextTokenizer(wordpiece())
+    tokenizer = single(wordpiece())
     texts = [f"sand {'bread ' * (i % 5)}" for i in range(5_000)]
     rows = tokenizer.encode(texts)
     for i in (0, 2_047, 2_048, 4_999):
@@ -86,7 +92,7 @@ def test_batches_of_many_texts_keep_their_order() -> None:
 
 
 def test_nothing_in_gives_nothing_out() -> None:
-    assert TextTokenizer(wordpiece()).encode([]).lengths.tolist() == []
+    assert single(wordpiece()).encode([]).lengths.tolist() == []
     assert Ragged.of([]).values.dtype == np.int32
 
 

@@ -1,30 +1,51 @@
 """From a folder or hub id to a model's parts, and back: the only road from a name to weights.
 
 A checkpoint is recognised by its files, never by its name.  `READERS` lists the formats in the order in which they are
-tried; each is a module with `why_not(files)` (None if the folder is of this format, else the reason it is not) and
-`read(files, options)`.
+tried; each is a module with `why_not(files)` (None if the folder is of this format, else the reason it is not),
+`kinds(files)` (of a bi-encoder's vectors; no weights are needed) and `read(files, options)`.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from types import ModuleType
 
 import torch
 
-from . import causal_lm, lightning_ir, own, sentence_transformers, sequence_classification, t5
+from ..config import BiEncoderConfig, CrossEncoderConfig, Kind
+from . import (
+    backbone,
+    bge_m3,
+    causal_lm,
+    colbert,
+    lightning_ir,
+    own,
+    sentence_transformers,
+    sequence_classification,
+    splade,
+    t5,
+    unicoil,
+    xtr,
+)
 from .checkpoint import Checkpoint, ReadOptions
 from .files import Files
 
-__all__ = ["READERS", "Checkpoint", "load", "save"]
+__all__ = ["READERS", "Checkpoint", "kinds", "load", "save"]
 
 READERS: dict[str, ModuleType] = {
     "pyterrier_lir": own,
     "Lightning IR": lightning_ir,
+    "ColBERT": colbert,
+    "BGE-M3": bge_m3,
+    "XTR": xtr,
     "sentence-transformers": sentence_transformers,
+    "public backbone": backbone,
     "T5 re-ranker": t5,
     "causal language model": causal_lm,
     "sequence classification": sequence_classification,
+    "SPLADE": splade,
+    "UniCOIL": unicoil,
 }
 
 
@@ -35,6 +56,9 @@ def load(
     template: str | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
+    outputs: Sequence[Kind] | None = None,
+    config: BiEncoderConfig | None = None,
+    merge_adapter: bool = True,
 ) -> Checkpoint:
     """Read a checkpoint: a local folder, or the id of a model on the Hugging Face hub.
 
@@ -44,23 +68,54 @@ def load(
             a key of `checkpoints.registry.TEMPLATES`, such as `"rankt5"`.
         revision: branch, tag or commit on the hub.
         trust_remote_code: whether Python files of the checkpoint may run.
+        outputs: which outputs of a bi-encoder that has several, such as `("dense", "sparse")` of BGE-M3; None for
+            the usual ones.
+        config: makes a new bi-encoder on the checkpoint's backbone instead of reading what it is.
+        merge_adapter: whether the changes of a PEFT adapter are added to the weights of its base.
 
     Raises:
         FileNotFoundError: for an unknown name, missing weights or a missing tokenizer.
         ValueError: for an unknown format (with what was tried and why each said no), truncated or corrupt weights,
-            and checkpoints that cannot score a pair.
+            checkpoints that cannot score a pair, and outputs that there are not.
+        ImportError: for an adapter without the package peft.
     """
-    files = Files(os.fspath(name), revision, trust_remote_code)
-    options = ReadOptions(dtype=dtype, template=template)
+    files = Files(os.fspath(name), revision, trust_remote_code, merge_adapter)
+    options = ReadOptions(dtype=dtype, template=template, outputs=tuple(outputs) if outputs else None)
+    if config is not None:
+        return backbone.new(files, options, config)
+    checkpoint: Checkpoint = _reader(files).read(files, options)
+    return _chosen(checkpoint, options)
+
+
+def kinds(name: str | os.PathLike[str], *, revision: str | None = None) -> tuple[Kind, ...]:
+    """What kinds of vectors a checkpoint makes, by its small files, without its weights; none for cross-encoders.
+
+    Raises:
+        FileNotFoundError: for an unknown name.
+        ValueError: for an unknown format.
+    """
+    files = Files(os.fspath(name), revision, weights=False)
+    found: tuple[Kind, ...] = _reader(files).kinds(files)
+    return found
+
+
+def _reader(files: Files) -> ModuleType:
     reasons: dict[str, str] = {}
     for format_name, reader in READERS.items():
         reason = reader.why_not(files)
         if reason is None:
-            checkpoint: Checkpoint = reader.read(files, options)
-            return checkpoint
+            return reader
         reasons[format_name] = reason
     tried = "\n".join(f"  {format_name}: {reason}" for format_name, reason in reasons.items())
     raise ValueError(f"{files.name} is a checkpoint of no known format. Tried:\n{tried}")
+
+
+def _chosen(checkpoint: Checkpoint, options: ReadOptions) -> Checkpoint:
+    if options.outputs is None:
+        return checkpoint
+    if isinstance(checkpoint.config, CrossEncoderConfig):
+        raise ValueError(f"outputs={options.outputs!r}: {checkpoint.source} is a cross-encoder, which has one score.")
+    return checkpoint.only(options.outputs)
 
 
 def save(checkpoint: Checkpoint, folder: str | os.PathLike[str]) -> None:
@@ -73,7 +128,7 @@ def save(checkpoint: Checkpoint, folder: str | os.PathLike[str]) -> None:
     if os.path.isdir(target) and os.listdir(target):
         raise FileExistsError(f"{target} is not empty; delete it or choose another folder.")
     os.makedirs(target, exist_ok=True)
-    if lightning_ir.can_write(checkpoint.config):
+    if lightning_ir.can_write(checkpoint):
         lightning_ir.write(checkpoint, target)
     else:
         own.write(checkpoint, target)

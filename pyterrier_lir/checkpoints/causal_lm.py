@@ -8,6 +8,7 @@ from __future__ import annotations
 from torch import nn
 from transformers import AutoModelForCausalLM
 
+from ..config import Kind
 from .checkpoint import Checkpoint, ReadOptions
 from .files import Files
 from .registry import TEMPLATES, template_for
@@ -18,6 +19,10 @@ def why_not(files: Files) -> str | None:
     if not architecture.endswith(("ForCausalLM", "LMHeadModel")):
         return f"architecture {architecture or 'unnamed'} is no causal language model"
     return None
+
+
+def kinds(files: Files) -> tuple[Kind, ...]:
+    return ()
 
 
 def read(files: Files, options: ReadOptions) -> Checkpoint:

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
-from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModel, AutoModelForTextEncoding, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..config import BiEncoderConfig, CrossEncoderConfig
+from ..config import BiEncoderConfig, CrossEncoderConfig, Kind
+
+
+@dataclass
+class Output:
+    """One of the things that a bi-encoder makes of a text.
+
+    Attributes:
+        config: its configuration; how texts become tokens is taken from the first output's.
+        head: layers from a state (..., H) to a vector, a weight, or (the last layer) the vocabulary.
+        term_weights: of `static` weighting, the weight (V,) of each term under `query` or `doc`.
+    """
+
+    config: BiEncoderConfig
+    head: nn.Sequential
+    term_weights: dict[str, nn.Parameter] = field(default_factory=dict)
 
 
 @dataclass
@@ -22,6 +38,8 @@ class Checkpoint:
         head: layers from a pooled state (B, H) to logits (B, 1 or 2) or a vector (B, D); empty where the backbone
             itself has the head.
         source: the folder or hub id that it was read from.
+        term_weights: see `Output`.
+        also: further outputs of a bi-encoder.
     """
 
     config: CrossEncoderConfig | BiEncoderConfig
@@ -29,6 +47,24 @@ class Checkpoint:
     tokenizer: PreTrainedTokenizerBase
     head: nn.Sequential
     source: str
+    term_weights: dict[str, nn.Parameter] = field(default_factory=dict)
+    also: tuple[Output, ...] = ()
+
+    def only(self, kinds: Sequence[Kind]) -> Checkpoint:
+        """This checkpoint with some of its outputs, in the order given.
+
+        Raises:
+            ValueError: if there is no such output.
+        """
+        assert isinstance(self.config, BiEncoderConfig)
+        outputs = {o.config.kind: o for o in (Output(self.config, self.head, self.term_weights), *self.also)}
+        if unknown := [kind for kind in kinds if kind not in outputs]:
+            raise ValueError(f"outputs={tuple(kinds)!r}: {self.source} has no {', '.join(unknown)} output; it has "
+                             f"{', '.join(outputs)}.")  # fmt: skip
+        first, *also = (outputs[kind] for kind in kinds)
+        return Checkpoint(
+            first.config, self.backbone, self.tokenizer, first.head, self.source, first.term_weights, tuple(also)
+        )
 
 
 @dataclass(frozen=True)
@@ -37,6 +73,8 @@ class ReadOptions:
 
     dtype: torch.dtype = torch.float32
     template: str | None = None
+    outputs: tuple[Kind, ...] | None = None
+    config: BiEncoderConfig | None = None
 
 
 class Scale(nn.Module):
@@ -89,6 +127,19 @@ def linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
     if bias is not None:
         layer.bias = nn.Parameter(bias)
     return layer
+
+
+def tied_linear(weight: nn.Parameter, bias: torch.Tensor | None = None) -> nn.Linear:
+    """A linear layer whose weight is a parameter that another layer has too."""
+    layer = linear(weight, bias)
+    layer.weight = weight
+    return layer
+
+
+def encoder_class(config: PretrainedConfig) -> type:
+    """The class of transformers that reads a bi-encoder's backbone: of encoder-decoders the encoder alone."""
+    found: type = AutoModelForTextEncoding if config.model_type in ("t5", "mt5", "umt5") else AutoModel
+    return found
 
 
 def max_positions(config: PretrainedConfig) -> int | None:

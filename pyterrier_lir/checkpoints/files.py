@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ import torch
 import transformers
 from huggingface_hub import errors as hub_errors
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+_ADAPTER = "adapter_config.json"
 _SMALL = ["*.json", "*.txt", "*.model", "*.jinja", "*.metadata", "*.bpe", "*.vocab"]
 _OTHER_FRAMEWORKS = ["onnx/*", "openvino/*", "tf/*", "flax/*", "coreml/*", "*training_args.bin", "*optimizer*"]
 
@@ -27,15 +29,25 @@ class Files:
         name: a local folder, or the id of a repository on the Hugging Face hub.
         revision: branch, tag or commit on the hub.
         trust_remote_code: whether Python files of the checkpoint may run.
+        merge_adapter: whether an adapter's changes are added to the weights, else they are computed beside them.
+        weights: whether weights are downloaded too.
 
     Raises:
         FileNotFoundError: if `name` is neither a folder nor a repository that can be reached or is in the local cache.
     """
 
-    def __init__(self, name: str, revision: str | None = None, trust_remote_code: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+        merge_adapter: bool = True,
+        weights: bool = True,
+    ) -> None:
         self.name = name
         self.trust_remote_code = trust_remote_code
-        self.folder = _local_folder(name, revision)
+        self.merge_adapter = merge_adapter
+        self.folder = _local_folder(name, revision, weights)
 
     def __contains__(self, path: str) -> bool:
         return (self.folder / path).is_file()
@@ -61,7 +73,9 @@ class Files:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The backbone's config.json, {} where there is none."""
+        """The backbone's config.json, {} where there is none; an adapter's is that of its base."""
+        if "config.json" not in self and self.adapted():
+            return self.base.config
         return dict(self.json("config.json"))
 
     def tensors(
@@ -85,6 +99,8 @@ class Files:
 
     def backbone_config(self, values: dict[str, Any] | None = None, subfolder: str = "") -> PretrainedConfig:
         """The backbone's configuration; `values` stands in for a config.json that names no Hugging Face type."""
+        if values is None and self.adapted(subfolder) and not (self.folder / subfolder / "config.json").is_file():
+            return self.base.backbone_config()
         with quiet():
             if values is None:
                 return AutoConfig.from_pretrained(
@@ -102,22 +118,30 @@ class Files:
         dtype: torch.dtype,
         ignore: tuple[str, ...] = (),
         subfolder: str = "",
+        renamed: dict[str, str] | None = None,
     ) -> PreTrainedModel:
         """The Hugging Face model of class `auto` with this checkpoint's weights, in evaluation mode.
 
         Args:
             ignore: beginnings of weight names that may be missing, because nothing reads them.
+            renamed: beginning of the weights' names in the file -> what stands there in the model.
 
         Raises:
             FileNotFoundError: if there are no weights.
             ValueError: if the weights are truncated, corrupt or of another shape, or if some are missing.
         """
         folder = self.folder / subfolder
+        if self.adapted(subfolder):
+            return self._with_adapter(auto, config, dtype, ignore, folder)
         for path in weight_files(folder):
             check_complete(path)
+        state = None
+        if renamed is not None:
+            state, auto = self._renamed(folder, renamed), auto._model_mapping[type(config)]  # type: ignore[attr-defined]
         with quiet(), readable(folder):
             model, info = auto.from_pretrained(  # type: ignore[attr-defined]
-                folder,
+                folder if state is None else None,
+                state_dict=state,
                 config=config,
                 dtype=dtype,
                 output_loading_info=True,
@@ -132,6 +156,55 @@ class Files:
             )
         return model.eval()  # type: ignore[no-any-return]
 
+    def _renamed(self, folder: Path, renamed: dict[str, str]) -> dict[str, torch.Tensor]:
+        """All weights, those with one of the beginnings renamed and the others left out."""
+        state: dict[str, torch.Tensor] = {}
+        for path in weight_files(folder):
+            with readable(path):
+                whole = (
+                    load_file(path)
+                    if path.suffix == ".safetensors"
+                    else torch.load(path, map_location="cpu", weights_only=True)
+                )
+            for start, instead in renamed.items():
+                state |= {instead + n.removeprefix(start): t for n, t in whole.items() if n.startswith(start)}
+        return state
+
+    def adapted(self, subfolder: str = "") -> bool:
+        """Whether the folder holds a PEFT adapter (such as LoRA) of another checkpoint's weights."""
+        return (self.folder / subfolder / _ADAPTER).is_file()
+
+    @cached_property
+    def base(self) -> Files:
+        """The checkpoint whose weights the adapter changes.
+
+        Raises:
+            FileNotFoundError: if it is neither here nor on the hub.
+        """
+        path = next(path for path in (self.folder, *sorted(self.folder.glob("*"))) if (path / _ADAPTER).is_file())
+        name = json.loads((path / _ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
+        try:
+            return Files(name, trust_remote_code=self.trust_remote_code)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{self.name} is an adapter of {name!r}, which is missing: {error}") from error
+
+    def _with_adapter(
+        self, auto: type, config: PretrainedConfig, dtype: torch.dtype, ignore: tuple[str, ...], folder: Path
+    ) -> PreTrainedModel:
+        """The base model with the adapter's changes added to its weights, or beside them."""
+        try:
+            from peft import PeftModel
+        except ImportError as error:
+            raise ImportError(
+                f"{self.name} is a PEFT adapter; pip install 'pyterrier-lir[peft]' to load it."
+            ) from error
+        model = self.base.backbone(auto, config, dtype, ignore)
+        with quiet(), readable(folder):
+            wrapped = PeftModel.from_pretrained(model, folder)
+        if self.merge_adapter:
+            return wrapped.merge_and_unload().eval()  # type: ignore[no-any-return]
+        return wrapped.base_model.model.eval()  # type: ignore[no-any-return]
+
     def tokenizer(self, config: PretrainedConfig, subfolder: str = "") -> PreTrainedTokenizerBase:
         """The checkpoint's fast tokenizer.
 
@@ -141,6 +214,8 @@ class Files:
         folder = self.folder / subfolder
         if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model",
                    "sentencepiece.bpe.model", "tokenizer.model", "spm.model")):  # fmt: skip
+            if self.adapted(subfolder):
+                return self.base.tokenizer(config)
             raise FileNotFoundError(
                 f"{self.name} has no tokenizer (no tokenizer.json, vocab.txt or SentencePiece model in {folder}); "
                 "save the tokenizer beside the model: tokenizer.save_pretrained(folder)."
@@ -204,25 +279,27 @@ def quiet() -> Iterator[None]:
 
 
 @cache
-def _snapshot(name: str, revision: str | None) -> Path:
+def _snapshot(name: str, revision: str | None, weights: bool) -> Path:
     """Download (or find in the cache) the small files and one set of weights, safetensors where there are any."""
     folder = Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=_SMALL))
-    for weights in (["*.safetensors", "[1-9]_*/pytorch_model.bin"], ["*.bin", "*.pt"]):
+    if not weights:
+        return folder
+    for patterns in (["*.safetensors", "[1-9]_*/pytorch_model.bin", "*_linear.pt"], ["*.bin", "*.pt"]):
         huggingface_hub.snapshot_download(
-            name, revision=revision, allow_patterns=weights, ignore_patterns=_OTHER_FRAMEWORKS
+            name, revision=revision, allow_patterns=patterns, ignore_patterns=_OTHER_FRAMEWORKS
         )
-        if any(weight_files(part) for part in (folder, *folder.glob("0_*"))):
+        if any(weight_files(part) for part in (folder, *folder.glob("*0_*"))):
             break
     return folder
 
 
-def _local_folder(name: str, revision: str | None) -> Path:
+def _local_folder(name: str, revision: str | None, weights: bool) -> Path:
     if Path(name).is_dir():
         return Path(name)
     if not isinstance(name, str) or name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise FileNotFoundError(f"No checkpoint folder at {name!r}.")
     try:
-        return _snapshot(name, revision)
+        return _snapshot(name, revision, weights)
     except hub_errors.RepositoryNotFoundError as error:
         raise FileNotFoundError(
             f"{name!r} is no folder here and no model on the Hugging Face hub (or a private one: "

@@ -1,7 +1,7 @@
-"""Lightning IR's folders: `mono` and `set-encoder` cross-encoders on any backbone.
+"""Lightning IR's folders: cross-encoders here, bi-encoders in `lightning_ir_bi_encoders`, on any backbone.
 
-A folder is recognised by `backbone_model_type` in config.json.  Weights of the backbone have no prefix; the heads are
-`linear.weight`, `linear.bias` and, for `bert_pool`, `bert_pool.0.weight` and `bert_pool.0.bias`.
+A folder is recognised by `backbone_model_type` in config.json.  Weights of the backbone have no prefix; the heads of
+cross-encoders are `linear.weight`, `linear.bias` and, for `bert_pool`, `bert_pool.0.weight` and `bert_pool.0.bias`.
 
 Departure: Lightning IR fills a set-encoder's list that is shorter than `depth` with random states, so that its scores
 change from call to call; here a list is scored as it is.  Lists of exactly `depth` documents score the same.
@@ -19,7 +19,8 @@ from torch import nn
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
-from ..config import BiEncoderConfig, CrossEncoderConfig
+from ..config import BiEncoderConfig, CrossEncoderConfig, Kind
+from . import lightning_ir_bi_encoders as bi_encoders
 from .checkpoint import Checkpoint, ReadOptions, Scale, linear
 from .files import Files
 
@@ -55,20 +56,24 @@ def why_not(files: Files) -> str | None:
     return None
 
 
+def kinds(files: Files) -> tuple[Kind, ...]:
+    return bi_encoders.KINDS.get(files.config.get("model_type"), ())
+
+
 def read(files: Files, options: ReadOptions) -> Checkpoint:
-    """Read a `mono` or `set-encoder` model.
+    """Read a model of any of Lightning IR's types.
 
     Raises:
-        ValueError: if the model is of another type, or if its scoring layer is missing.
+        ValueError: if the model is of a type that is not known, or if layers of it are missing.
     """
     values = files.config
-    if values["model_type"] not in ("mono", "set-encoder"):
+    known = ("mono", "set-encoder", *bi_encoders.MODEL_TYPES)
+    if values["model_type"] not in known:
         raise ValueError(
-            f"{files.name} is a Lightning IR model of type {values['model_type']!r}; "
-            "mono and set-encoder cross-encoders can be read."
+            f"{files.name} is a Lightning IR model of type {values['model_type']!r}; known are {', '.join(known)}."
         )
-    if values.get("use_adapter"):
-        raise ValueError(f"{files.name} holds a LoRA adapter; merge it into its backbone and save that.")
+    if values["model_type"] in bi_encoders.MODEL_TYPES:
+        return bi_encoders.read(files, options)
     backbone_values = {k: v for k, v in values.items() if k not in _OWN_KEYS}
     backbone_config = files.backbone_config({**backbone_values, "model_type": values["backbone_model_type"]})
     config = _config(values)
@@ -117,8 +122,11 @@ def _head(
     return nn.Sequential(*layers)
 
 
-def can_write(config: CrossEncoderConfig | BiEncoderConfig) -> bool:
-    """Whether Lightning IR has a model type for this configuration."""
+def can_write(checkpoint: Checkpoint) -> bool:
+    """Whether Lightning IR has a model type that does just what this checkpoint does."""
+    config = checkpoint.config
+    if isinstance(config, BiEncoderConfig):
+        return bi_encoders.can_write(checkpoint)
     return (
         isinstance(config, CrossEncoderConfig)
         and config.head == "linear"
@@ -131,7 +139,10 @@ def can_write(config: CrossEncoderConfig | BiEncoderConfig) -> bool:
 
 
 def write(checkpoint: Checkpoint, folder: str) -> None:
-    """Write a folder that Lightning IR's `CrossEncoderModule(folder)` opens."""
+    """Write a folder that Lightning IR's `CrossEncoderModule(folder)` or `BiEncoderModule(folder)` opens."""
+    if isinstance(checkpoint.config, BiEncoderConfig):
+        bi_encoders.write(checkpoint, folder)
+        return
     config, backbone = checkpoint.config, checkpoint.backbone
     assert isinstance(config, CrossEncoderConfig)
     linears = [layer for layer in checkpoint.head if isinstance(layer, nn.Linear)]

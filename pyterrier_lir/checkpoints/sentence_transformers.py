@@ -1,23 +1,26 @@
 """sentence-transformers' folders: `modules.json` lists a Transformer and what follows it.
 
-Modules are known by the last part of their dotted type; code of the checkpoint is never run.  What the list ends in
-says what the model is: Pooling (+ Dense, LayerNorm, Normalize) is a dense bi-encoder; the same ending in `scores`, a
-classification head, or LogitScore is a cross-encoder.
+Modules are known by the last part of their dotted type; code of the checkpoint is never run.  The list says what the
+model is: Pooling (+ Dense, LayerNorm, Normalize) is a dense bi-encoder; the same ending in `scores`, a classification
+head, or LogitScore is a cross-encoder; SpladePooling is sparse; Dense without Pooling is multi-vector.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
-from tokenizers import normalizers
 from torch import nn
-from transformers import AutoModel, AutoModelForCausalLM, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    PreTrainedTokenizerBase,
+)
 
-from ..config import BiEncoderConfig, CrossEncoderConfig, Pooling, Similarity
-from . import sequence_classification
-from .checkpoint import Checkpoint, Normalize, ReadOptions, Residual, activation, linear
+from ..config import BiEncoderConfig, CrossEncoderConfig, Kind, Pooling, Similarity
+from . import multi_vector_encoder, sequence_classification, sparse_encoder
+from .checkpoint import Checkpoint, Normalize, ReadOptions, encoder_class
 from .files import Files
+from .sentence_modules import prompts_of, read_layer, sentence_length
 
 _POOLING: dict[str, Pooling] = {  # in the order in which old files' booleans are concatenated
     "cls": "first", "max": "max", "mean": "mean", "mean_sqrt_len_tokens": "mean_sqrt", "weightedmean": "weighted_mean",
@@ -32,27 +35,55 @@ def why_not(files: Files) -> str | None:
     return None if "modules.json" in files else "no modules.json"
 
 
+def kinds(files: Files) -> tuple[Kind, ...]:
+    family = _family(*_modules(files))
+    return () if family == "cross-encoder" else (family,)
+
+
 def read(files: Files, options: ReadOptions) -> Checkpoint:
-    """Read a dense SentenceTransformer or a CrossEncoder.
+    """Read a SentenceTransformer, SparseEncoder, MultiVectorEncoder, PyLate ColBERT or CrossEncoder.
 
     Raises:
-        ValueError: for sparse and multi-vector models, modules that are not known, and a module whose files are
-            missing or broken.
+        ValueError: for modules that are not known, and a module whose files are missing or broken.
     """
-    modules = [(entry["type"].rsplit(".", 1)[-1], entry["path"]) for entry in files.json("modules.json")]
-    kinds = [kind for kind, _ in modules]
-    settings = files.json("config_sentence_transformers.json")
-    if kinds == ["Transformer"] and settings.get("model_type", "CrossEncoder") == "CrossEncoder":
+    modules, settings = _modules(files)
+    names = [kind for kind, _ in modules]
+    family = _family(modules, settings)
+    if family == "sparse":
+        return sparse_encoder.read(files, options, modules, settings)
+    if family == "multi_vector":
+        return multi_vector_encoder.read(files, options, modules, settings)
+    if names == ["Transformer"]:
         return sequence_classification.read(files, options, modules[0][1])
-    if kinds == ["Transformer", "LogitScore"]:
+    if names == ["Transformer", "LogitScore"]:
         return _logit_score(files, options, *(path for _, path in modules))
-    unknown = [kind for kind in kinds[1:] if kind not in _LAYERS]
-    if kinds[0] != "Transformer" or unknown or kinds[1] != "Pooling":
+    unknown = [kind for kind in names[1:] if kind not in _LAYERS]
+    if names[0] != "Transformer" or unknown or names[1] != "Pooling":
         raise ValueError(
-            f"{files.name} is a sentence-transformers {settings.get('model_type', 'model')} of {' + '.join(kinds)}; "
-            f"what can be read is Transformer + Pooling (+ {', '.join(_LAYERS[1:])}) and CrossEncoder."
+            f"{files.name} is a sentence-transformers {settings.get('model_type', 'model')} of {' + '.join(names)}; "
+            f"what can be read is Transformer + Pooling (+ {', '.join(_LAYERS[1:])}), SparseEncoder, "
+            "MultiVectorEncoder and CrossEncoder."
         )
     return _pooled(files, options, modules, settings)
+
+
+def _modules(files: Files) -> tuple[list[tuple[str, str]], dict[str, Any]]:
+    """The modules, as (name of the class, folder), and the model's settings."""
+    modules = [(entry["type"].rsplit(".", 1)[-1], entry["path"]) for entry in files.json("modules.json")]
+    if not modules:
+        raise ValueError(f"{files.name} has a modules.json without modules.")
+    return modules, files.json("config_sentence_transformers.json")
+
+
+def _family(modules: list[tuple[str, str]], settings: dict[str, Any]) -> Kind | Literal["cross-encoder"]:
+    """What the model is, by its modules and the class that saved it."""
+    names, saved_by = [kind for kind, _ in modules], settings.get("model_type")
+    if saved_by == "SparseEncoder" or {"SpladePooling", "Router", "Asym"} & set(names):
+        return "sparse"
+    if saved_by in ("ColBERT", "MultiVectorEncoder") or names[1:2] == ["Dense"]:
+        return "multi_vector"
+    plain = names == ["Transformer"] and saved_by in (None, "CrossEncoder")
+    return "cross-encoder" if saved_by == "CrossEncoder" or plain or names[1:] == ["LogitScore"] else "dense"
 
 
 def _pooled(files: Files, options: ReadOptions, modules: list[tuple[str, str]], settings: dict[str, Any]) -> Checkpoint:
@@ -60,11 +91,10 @@ def _pooled(files: Files, options: ReadOptions, modules: list[tuple[str, str]], 
     subfolder = modules[0][1]
     backbone_config = files.backbone_config(subfolder=subfolder)
     tokenizer = files.tokenizer(backbone_config, subfolder)
-    limit = _sentence_length(files, subfolder, tokenizer)
-    limit = limit or sequence_classification.max_tokens(tokenizer, backbone_config)
+    limit = sentence_length(files, subfolder, tokenizer, backbone_config)
     pooling, pool_prompt = _pooling(files.json(f"{modules[1][1]}/config.json"))
-    layers = [layer for kind, path in modules[2:] for layer in _layer(files, kind, path, options)]
-    backbone = files.backbone(AutoModel, backbone_config, options.dtype, subfolder=subfolder)
+    layers = [layer for kind, path in modules[2:] for layer in read_layer(files, kind, path, options)]
+    backbone = files.backbone(encoder_class(backbone_config), backbone_config, options.dtype, subfolder=subfolder)
     config: BiEncoderConfig | CrossEncoderConfig
     if settings.get("model_type") == "CrossEncoder":
         if len(pooling) > 1:
@@ -77,27 +107,27 @@ def _pooled(files: Files, options: ReadOptions, modules: list[tuple[str, str]], 
     else:
         config = _dense_config(files, settings, pooling, limit)
         config = replace(config, pool_prompt=pool_prompt)
+        if layers and isinstance(layers[-1], Normalize):
+            config = replace(config, normalization_strategy="l2")
+            layers = layers[:-1]
     return Checkpoint(config, backbone, tokenizer, nn.Sequential(*layers), files.name)
 
 
 def _dense_config(
     files: Files, settings: dict[str, Any], pooling: tuple[Pooling, ...], limit: int | None
 ) -> BiEncoderConfig:
-    """Prompts and similarity; encode_document of sentence-transformers takes the first prompt of three names."""
+    """Lengths, pooling, similarity and prompts."""
     similarity = settings.get("similarity_fn_name")
     if similarity not in _SIMILARITY:
         raise ValueError(f"{files.name} compares by {similarity!r}; allowed: cosine, dot, euclidean.")
-    prompts = settings.get("prompts") or {}
-    default = prompts.get(settings.get("default_prompt_name"), "")
     return BiEncoderConfig(
         query_length=limit,
         doc_length=limit,
         query_pooling_strategy=pooling,
         doc_pooling_strategy=pooling,
         similarity_function=_SIMILARITY[similarity],
-        query_prompt=prompts.get("query", default),
-        doc_prompt=next((prompts[name] for name in ("document", "passage", "corpus") if name in prompts), default),
         embedding_dim=settings.get("truncate_dim"),
+        **prompts_of(settings),
     )
 
 
@@ -112,48 +142,6 @@ def _pooling(values: dict[str, Any]) -> tuple[tuple[Pooling, ...], bool]:
     return tuple(_POOLING[mode] for mode in modes), values.get("include_prompt", True)
 
 
-def _layer(files: Files, kind: str, path: str, options: ReadOptions) -> list[nn.Module]:
-    """The torch layers of one module behind the pooling."""
-    values = files.json(f"{path}/config.json")
-    if kind == "Normalize":
-        return [Normalize()]
-    if kind == "Dropout":
-        return []  # models are read for inference
-    names = ["linear.weight", "linear.bias", "residual.weight", "norm.weight", "norm.bias"]
-    found = files.tensors(names, path, options.dtype)
-    needed = "norm.weight" if kind == "LayerNorm" else "linear.weight"
-    if needed not in found:
-        raise ValueError(f"{files.name} lists a {kind} module in {path}/, which holds no {needed}.")
-    if kind == "LayerNorm":
-        norm = nn.LayerNorm(len(found["norm.weight"]), dtype=options.dtype)
-        norm.load_state_dict({"weight": found["norm.weight"], "bias": found["norm.bias"]})
-        return [norm]
-    if values.get("module_input_name", "sentence_embedding") not in ("sentence_embedding", "scores"):
-        raise ValueError(
-            f"{files.name} has a Dense module on {values['module_input_name']}: not a single-vector model."
-        )
-    dense: list[nn.Module] = [
-        linear(found["linear.weight"], found.get("linear.bias")),
-        activation(values.get("activation_function") or "torch.nn.Tanh"),
-    ]
-    if values.get("use_residual"):
-        shortcut = linear(found["residual.weight"], None) if "residual.weight" in found else nn.Identity()
-        return [Residual(nn.Sequential(*dense), shortcut)]
-    return dense
-
-
-def _sentence_length(files: Files, subfolder: str, tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """`max_seq_length` of sentence_bert_config.json; lower-casing that it asks for is added to the tokenizer."""
-    prefix = f"{subfolder}/" if subfolder else ""
-    values = files.json(f"{prefix}sentence_bert_config.json")
-    if values.get("do_lower_case"):
-        backend = tokenizer.backend_tokenizer
-        steps = [normalizers.Lowercase(), *([backend.normalizer] if backend.normalizer else [])]
-        backend.normalizer = normalizers.Sequence(steps)
-    length: int | None = values.get("max_seq_length")
-    return length
-
-
 def _logit_score(files: Files, options: ReadOptions, subfolder: str, score_folder: str) -> Checkpoint:
     """A causal language model that reads the logits of one or two tokens behind its chat template."""
     backbone_config = files.backbone_config(subfolder=subfolder)
@@ -166,8 +154,7 @@ def _logit_score(files: Files, options: ReadOptions, subfolder: str, score_folde
         doc_length=None,
         pooling_strategy="last",
         scoring_strategy="difference" if len(ids) == 2 else "rank",
-        max_length=_sentence_length(files, subfolder, tokenizer)
-        or sequence_classification.max_tokens(tokenizer, backbone_config),
+        max_length=sentence_length(files, subfolder, tokenizer, backbone_config),
         truncation="tail",
         template=template,
         instruction=instruction,

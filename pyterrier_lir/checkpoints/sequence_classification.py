@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedTokenizerBase
 
-from ..config import CrossEncoderConfig, ScoringStrategy
+from ..config import CrossEncoderConfig, Kind, ScoringStrategy
 from .checkpoint import Checkpoint, ReadOptions, activation, max_positions
 from .files import Files
 from .registry import SECOND_LOGIT
@@ -27,6 +27,10 @@ def why_not(files: Files) -> str | None:
     if not architecture.endswith("ForSequenceClassification"):
         return f"architecture {architecture or 'unnamed'} has no sequence classification head"
     return None
+
+
+def kinds(files: Files) -> tuple[Kind, ...]:
+    return ()
 
 
 def read(files: Files, options: ReadOptions, subfolder: str = "") -> Checkpoint:

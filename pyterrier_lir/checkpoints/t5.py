@@ -13,6 +13,7 @@ from __future__ import annotations
 from torch import nn
 from transformers import AutoModelForSeq2SeqLM
 
+from ..config import Kind
 from .checkpoint import Checkpoint, ReadOptions
 from .files import Files
 from .registry import TEMPLATES, template_for
@@ -23,6 +24,10 @@ def why_not(files: Files) -> str | None:
     if not files.config.get("is_encoder_decoder") and not architecture.endswith("ForConditionalGeneration"):
         return f"architecture {architecture or 'unnamed'} is no encoder-decoder"
     return None
+
+
+def kinds(files: Files) -> tuple[Kind, ...]:
+    return ()
 
 
 def read(files: Files, options: ReadOptions) -> Checkpoint:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PretrainedConfig, PreTrainedModel
 from transformers.masking_utils import sdpa_mask
 
+from ..config import Kind
 from ..tokenization import TokenBatch
 
 PACKED, LISTWISE = "lir_packed", "lir_listwise"
@@ -42,6 +43,7 @@ class Inputs:
         positions: (1, total) for packed input.
         longest: tokens of the longest sequence.
         groups: (B,) which list a row belongs to; None for pointwise models.
+        kept: for outputs of numbers for single tokens: which of the batch's flattened tokens count.
     """
 
     ids: Tensor
@@ -52,6 +54,7 @@ class Inputs:
     offsets: Tensor | None = None
     positions: Tensor | None = None
     groups: Tensor | None = None
+    kept: dict[Kind, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -61,6 +64,7 @@ def to_device(batch: TokenBatch, device: torch.device, config: PretrainedConfig,
     """Move a batch to `device`; in one copy each, without waiting for earlier work there."""
     columns = np.arange(batch.ids.shape[1])
     counts = columns < batch.lengths[:, None]
+    seen = counts if batch.attended is None else columns < batch.attended[:, None]
     arrays: dict[str, Any] = {"ids": batch.ids.astype(np.int64), "lengths": batch.lengths, "groups": batch.groups}
     arrays["types"] = None if batch.types is None else batch.types.astype(np.int64)
     if packed:
@@ -68,7 +72,11 @@ def to_device(batch: TokenBatch, device: torch.device, config: PretrainedConfig,
         positions = _positions(batch.ids, counts, config)
         arrays |= {"offsets": offsets, "positions": positions[counts][None]}
         arrays |= {name: arrays[name][counts][None] for name in ("ids", "types") if arrays[name] is not None}
-    arrays["mask"] = None if packed or counts.all() else counts
+    arrays["mask"] = None if packed or seen.all() else seen
+    kept: dict[Any, Any] = {
+        kind: np.flatnonzero(chosen[counts] if packed else chosen) for kind, chosen in batch.counts.items()
+    }
+    arrays |= kept
     pin = device.type == "cuda"
     tensors = {
         name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items() if array is not None
@@ -76,7 +84,7 @@ def to_device(batch: TokenBatch, device: torch.device, config: PretrainedConfig,
     moved = {
         name: (tensor.pin_memory() if pin else tensor).to(device, non_blocking=pin) for name, tensor in tensors.items()
     }
-    fields: dict[str, Any] = {"mask": None, **moved}
+    fields: dict[str, Any] = {"mask": None, "kept": {kind: moved.pop(kind) for kind in kept}, **moved}
     return Inputs(longest=int(batch.lengths.max(initial=0)), **fields)
 
 

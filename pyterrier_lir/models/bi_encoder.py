@@ -1,11 +1,12 @@
-"""Bi-encoders: a query and a document become a vector each; their similarity is the score."""
+"""Bi-encoders: queries and documents become vectors, sparse vectors or vectors of their tokens, each for itself."""
 
 from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,75 +14,157 @@ from transformers import PreTrainedTokenizerBase
 from typing_extensions import Self
 
 from .. import checkpoints
-from ..checkpoints.checkpoint import Checkpoint, max_positions
-from ..config import BiEncoderConfig, Similarity
-from ..tokenization import doc_tokenizer, query_tokenizer
+from ..checkpoints.checkpoint import Checkpoint, Output, max_positions
+from ..config import BiEncoderConfig, Kind
+from ..text_tokenizer import TextTokenizer, masked_ids
 from .backbone import PACKABLE, PACKED, Inputs, attention, states
 from .heads import pool
+from .vocabulary import Vocabulary, sparsify
 
 
 class BiEncoderModel(nn.Module):
-    """A dense bi-encoder: token ids of texts in, one vector each out.
+    """A bi-encoder: token ids of texts in, numbers of each output out.
+
+    Most models have one output; COIL and BGE-M3 have several, whose scores add up.
 
     Args:
         checkpoint: what `checkpoints.load` returns.
 
     Attributes:
-        config: what makes the checkpoint what it is.
+        config: what makes the checkpoint what it is; of several outputs, the first.
+        outputs: an `OutputModel` for each output.
         tokenizers: tokenise queries and documents, in this order.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
         assert isinstance(checkpoint.config, BiEncoderConfig)
-        self.config = checkpoint.config
         self.source = checkpoint.source
         self.backbone = checkpoint.backbone
-        self.head = checkpoint.head
+        first = Output(checkpoint.config, checkpoint.head, checkpoint.term_weights)
+        self.outputs: Sequence[OutputModel] = _modules(OutputModel(output) for output in (first, *checkpoint.also))
         self._tokenize_by(checkpoint.tokenizer)
         self.eval()
 
     @classmethod
-    def from_pretrained(cls, name: str | os.PathLike[str], **options: Any) -> Self:
+    def from_pretrained(
+        cls, name: str | os.PathLike[str], config: BiEncoderConfig | None = None, **options: Any
+    ) -> Self:
         """Load a bi-encoder from a folder or hub id; `options` are those of `checkpoints.load`.
+
+        Args:
+            config: makes a new model on the checkpoint's backbone instead, which is to be trained.
 
         Raises:
             ValueError: if the checkpoint is no bi-encoder.
         """
-        checkpoint = checkpoints.load(name, **options)
+        checkpoint = checkpoints.load(name, config=config, **options)
         if not isinstance(checkpoint.config, BiEncoderConfig):
             raise ValueError(f"{name} is a cross-encoder, not a bi-encoder.")
         return cls(checkpoint)
 
+    @property
+    def config(self) -> BiEncoderConfig:
+        """The first output's configuration."""
+        return self.configs[0]
+
+    @property
+    def configs(self) -> list[BiEncoderConfig]:
+        """The configuration of each output."""
+        return [output.config for output in self.outputs]
+
+    @property
+    def kinds(self) -> list[Kind]:
+        """The kind of each output."""
+        return [config.kind for config in self.configs]
+
     def with_options(
-        self, max_length: int | None = None, instruction: str | None = None, activation: str | None = None
+        self,
+        max_length: int | None = None,
+        instruction: str | None = None,
+        activation: str | None = None,
+        **changes: Any,
     ) -> Self:
-        """The same weights with another maximum length of texts, or another prompt in front of queries.
+        """The same weights with other settings; None leaves a setting as it is.
+
+        Args:
+            max_length: most tokens of queries and documents.
+            instruction: text in front of queries, as `query_prompt`.
+            activation: not for bi-encoders.
+            changes: fields of `BiEncoderConfig`; `query_prompt_name` and `doc_prompt_name` choose a prompt that the
+                checkpoint holds by its name.
 
         Raises:
-            ValueError: if the backbone has fewer positions, or for an activation, which a similarity has not.
+            ValueError: if the backbone has fewer positions, vectors fewer numbers or the checkpoint no such prompt, or
+                for an activation, which a similarity has not.
         """
         if activation is not None:
             raise ValueError(f"activation={activation!r}: {self.source} is a bi-encoder, whose score is a similarity.")
-        limit = max_positions(self.backbone.config)
-        if max_length is not None and limit is not None and max_length > limit:
-            raise ValueError(f"max_length={max_length}; {self.source} has positions for {limit} tokens.")
-        if max_length is None and instruction is None:
+        changes = {name: value for name, value in changes.items() if value is not None}
+        if max_length is not None:
+            changes = {"query_length": max_length, "doc_length": max_length, **changes}
+        if instruction is not None:
+            changes["query_prompt"] = instruction
+        for side in ("query", "doc"):
+            name = changes.pop(f"{side}_prompt_name", None)
+            if name is not None:
+                changes[f"{side}_prompt"] = self._prompt(name)
+        if not changes:
             return self
+        self._check(changes)
         other = copy.copy(self)
-        lengths = {} if max_length is None else {"query_length": max_length, "doc_length": max_length}
-        prompts = {} if instruction is None else {"query_prompt": instruction}
-        other.config = replace(self.config, **lengths, **prompts)  # type: ignore[arg-type]
+        other._modules = {**self._modules}
+        outputs = (copy.copy(output) for output in self.outputs)
+        other.outputs = _modules(output.with_config(**changes) for output in outputs)
         other._tokenize_by(self.tokenizers[0].tokenizer)
         return other
 
+    def _prompt(self, name: str) -> str:
+        prompts = dict(self.config.prompts)
+        if name not in prompts:
+            known = ", ".join(map(repr, prompts)) or "none; give the text itself with query_prompt= or doc_prompt="
+            raise ValueError(f"{self.source} has no prompt {name!r}; it has: {known}.")
+        return prompts[name]
+
+    def _check(self, changes: dict[str, Any]) -> None:
+        limit = max_positions(self.backbone.config)
+        for name in ("query_length", "doc_length"):
+            if limit is not None and changes.get(name, 0) > limit:
+                raise ValueError(f"max_length={changes[name]}; {self.source} has positions for {limit} tokens.")
+        cut = changes.get("embedding_dim")
+        if cut is None:
+            return
+        if "sparse" in self.kinds:
+            raise ValueError(f"embedding_dim={cut}: {self.source} makes sparse vectors, which are not cut.")
+        sizes = [output.size(self.backbone.config.hidden_size) for output in self.outputs]
+        if cut > min(sizes):
+            raise ValueError(f"embedding_dim={cut}; the vectors of {self.source} have {min(sizes)} numbers.")
+
     def _tokenize_by(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.tokenizers = query_tokenizer(tokenizer, self.config), doc_tokenizer(tokenizer, self.config)
+        positions = max_positions(self.backbone.config)
+        self.tokenizers = tuple(TextTokenizer(tokenizer, self.configs, query, positions) for query in (True, False))
+        for output in self.outputs:
+            output.skips = tuple(self._skip(output.config, query) for query in (True, False))
+            output.masked = tuple(
+                torch.from_numpy(masked_ids(tokenizer, output.config.of(query, "mask_scoring_tokens"))).long()
+                for query in (True, False)
+            )
+
+    def _skip(self, config: BiEncoderConfig, query: bool) -> int:
+        prompt = 0 if config.pool_prompt else self.tokenizers[0 if query else 1].prompt_length
+        return max(prompt, config.skip_first)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write a folder that `from_pretrained` opens."""
+        """Write a folder that `from_pretrained` opens, and Lightning IR too where it has the model type."""
+        checkpoints.save(self.checkpoint(), folder)
+
+    def checkpoint(self) -> Checkpoint:
+        """The parts that this model was made of."""
+        first, *also = (output.parts() for output in self.outputs)
         tokenizer = self.tokenizers[0].tokenizer
-        checkpoints.save(Checkpoint(self.config, self.backbone, tokenizer, self.head, self.source), folder)
+        return Checkpoint(
+            first.config, self.backbone, tokenizer, first.head, self.source, first.term_weights, tuple(also)
+        )
 
     def __repr__(self) -> str:
         return f"BiEncoderModel.from_pretrained({self.source!r})"
@@ -89,33 +172,111 @@ class BiEncoderModel(nn.Module):
     @property
     def packable(self) -> bool:
         """Whether batches may come packed, without padding."""
-        return self.backbone.config.model_type in PACKABLE
+        hidden_masks = any(
+            config.of(query, "expansion") and not config.attend_to_expansion(query)
+            for config in self.configs
+            for query in (True, False)
+        )
+        return self.backbone.config.model_type in PACKABLE and not hidden_masks
 
-    def forward(self, inputs: Inputs, query: bool) -> Tensor:
-        """Vectors of queries or documents, (B, D) float32."""
+    def size(self, kind: Kind) -> int:
+        """How many numbers a vector of that kind has."""
+        output = next(output for output in self.outputs if output.config.kind == kind)
+        size: int = output.size(self.backbone.config.hidden_size)
+        return self.vocabulary_size if kind == "sparse" else min(size, output.config.embedding_dim or size)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many terms sparse vectors are over."""
+        return int(self.backbone.config.vocab_size)
+
+    def needs_forward(self, query: bool) -> bool:
+        """Whether queries (or documents) go through the backbone; those of inference-free models do not."""
+        return any(config.of(query, "weighting") not in ("static", "binary") for config in self.configs)
+
+    def forward(self, inputs: Inputs, query: bool) -> dict[Kind, Tensor]:
+        """The numbers of each output.
+
+        Returns:
+            kind -> `dense` (B, D); `sparse` (B, V), or (tokens,) of single tokens with `projection="term_weight"`;
+            `multi_vector` (tokens, D) of the tokens that count, or (B, D) where that side is pooled.  All float32.
+        """
         with attention(self.backbone, PACKED if inputs.offsets is not None else None):
             found = states(self.backbone, inputs)
-        strategies = self.config.query_pooling_strategy if query else self.config.doc_pooling_strategy
-        skip = 0 if self.config.pool_prompt else self.tokenizers[0 if query else 1].prompt_length
-        pooled = torch.cat([pool(found, inputs, strategy, skip) for strategy in strategies], dim=-1)
-        vectors: Tensor = self.head(pooled).float()
-        return vectors[:, : self.config.embedding_dim]
-
-    def similarity(self, queries: Tensor, docs: Tensor) -> Tensor:
-        """Similarity of row i of both, (N, D) and (N, D) -> (N,)."""
-        return similarity(queries, docs, self.config.similarity_function)
+        return {output.config.kind: output(found, inputs, query) for output in self.outputs}
 
 
-def similarity(queries: Tensor, docs: Tensor, function: Similarity) -> Tensor:
-    """Row-wise similarity, larger is more similar: `l2` is the negated distance.
+def _modules(outputs: Iterable[OutputModel]) -> Sequence[OutputModel]:
+    """The outputs as a list that torch knows of."""
+    return cast("Sequence[OutputModel]", nn.ModuleList(outputs))
 
-    >>> similarity(torch.tensor([[3.0, 4.0]]), torch.tensor([[3.0, 0.0]]), "cosine")
-    tensor([0.6000])
+
+class OutputModel(nn.Module):
+    """What is made of the backbone's states for one output: pooled, projected, sparsified, normalised, cut.
+
+    Args:
+        output: configuration and layers.
     """
-    if function == "l2":
-        distances: Tensor = (queries - docs).norm(dim=-1)
-        return -distances
-    if function == "cosine":
-        queries, docs = (nn.functional.normalize(vectors, dim=-1) for vectors in (queries, docs))
-    products: Tensor = (queries * docs).sum(-1)
-    return products
+
+    def __init__(self, output: Output) -> None:
+        super().__init__()
+        self.config = output.config
+        self.skips: tuple[int, ...] = (0, 0)  # tokens at the start that are not pooled, of queries and documents
+        self.masked: tuple[Tensor, ...] = ()  # ids of terms that do not count, of queries and documents
+        self.term_weights = nn.ParameterDict(output.term_weights)
+        self.head: nn.Module = output.head
+        linears = [module for module in output.head.modules() if isinstance(module, nn.Linear)]
+        self._width = linears[-1].out_features if linears else None
+        if self.config.projection == "mlm":
+            decoder = output.head[-1]
+            assert isinstance(decoder, nn.Linear)
+            self.head = Vocabulary(nn.Sequential(*list(output.head)[:-1]), decoder)
+
+    def with_config(self, **changes: Any) -> Self:
+        """This output, changed."""
+        self.config = replace(self.config, **changes)
+        return self
+
+    def parts(self) -> Output:
+        """Configuration and layers as they are saved."""
+        head = self.head
+        if isinstance(head, Vocabulary):
+            head = nn.Sequential(*head.transform, head.decoder)
+        assert isinstance(head, nn.Sequential)
+        return Output(self.config, head, dict(self.term_weights))
+
+    def size(self, hidden: int) -> int:
+        """How many numbers a vector has, on states of `hidden` numbers."""
+        return self._width or hidden * len(self.config.doc_pooling_strategy or ("first",))
+
+    def forward(self, states: Tensor, inputs: Inputs, query: bool) -> Tensor:
+        """Numbers of this output; see `BiEncoderModel.forward`."""
+        config = self.config
+        strategies = config.of(query, "pooling_strategy")
+        if isinstance(self.head, Vocabulary):
+            numbers: Tensor = self.head(states, inputs, strategies[0], config.sparsification_strategy)
+            masked = self.masked[0 if query else 1].to(numbers.device)
+            return self._own_terms(numbers, inputs, query).index_fill(1, masked, 0.0)
+        if config.kind in inputs.kept:
+            rows = states.reshape(-1, states.shape[-1])[inputs.kept[config.kind]]
+        else:
+            skip = self.skips[0 if query else 1]
+            rows = torch.cat([pool(states, inputs, strategy, skip) for strategy in strategies], dim=-1)
+        vectors = sparsify(self.head(rows).float(), config.sparsification_strategy)
+        if config.projection == "term_weight":
+            return vectors.squeeze(-1)
+        if config.normalization_strategy == "l2":
+            vectors = nn.functional.normalize(vectors, dim=-1)
+        return vectors[:, : config.embedding_dim]
+
+    def _own_terms(self, numbers: Tensor, inputs: Inputs, query: bool) -> Tensor:
+        """With `lexical` weighting, the numbers of the text's own terms; others are 0."""
+        if self.config.of(query, "weighting") != "lexical":
+            return numbers
+        rows = torch.arange(len(inputs), device=numbers.device).repeat_interleave(inputs.lengths.to(numbers.device))
+        ids = inputs.ids[0] if inputs.offsets is not None else inputs.ids.reshape(-1)
+        if inputs.offsets is None and inputs.mask is not None:
+            ids = ids[inputs.mask.reshape(-1)]
+        own = torch.zeros_like(numbers, dtype=torch.bool)
+        own[rows, ids] = True
+        return numbers * own

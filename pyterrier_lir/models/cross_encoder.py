@@ -18,7 +18,7 @@ from .. import checkpoints
 from ..checkpoints.checkpoint import Checkpoint, max_positions
 from ..checkpoints.checkpoint import activation as make_activation
 from ..config import CrossEncoderConfig
-from ..tokenization import PairTokenizer
+from ..pair_tokenizer import PairTokenizer
 from . import generative
 from .backbone import LISTWISE, PACKABLE, PACKED, Inputs, arguments, attention, states, wants_types
 from .first_token import first_token_only, has_first_token_layer

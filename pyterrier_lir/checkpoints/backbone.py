@@ -1,0 +1,95 @@
+"""New bi-encoders: a Hugging Face backbone with a configuration, whose own layers are initialised to be trained.
+
+A few public models are such a backbone and need no layers: `registry.DENSE` says how they pool.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..config import BiEncoderConfig, Kind
+from .checkpoint import Checkpoint, ReadOptions, encoder_class
+from .files import Files
+from .language_model_head import HEADS, has_masked_lm_head, read_masked_lm, tied_head
+from .registry import DENSE
+
+
+def why_not(files: Files) -> str | None:
+    if not files.config:
+        return "no config.json"
+    return None if _row(files) else "a backbone alone; say what to make of it with config=BiEncoderConfig(...)"
+
+
+def _row(files: Files) -> BiEncoderConfig | None:
+    return DENSE.get(files.name) or DENSE.get(files.config.get("_name_or_path") or "")
+
+
+def kinds(files: Files) -> tuple[Kind, ...]:
+    return ("dense",)
+
+
+def read(files: Files, options: ReadOptions) -> Checkpoint:
+    """Read a public model that is a backbone alone."""
+    config = _row(files)
+    assert config is not None
+    return new(files, options, config)
+
+
+def new(files: Files, options: ReadOptions, config: BiEncoderConfig) -> Checkpoint:
+    """A bi-encoder of that configuration on the backbone of a folder or hub id.
+
+    Marker tokens that the vocabulary lacks are added to it.  `projection="mlm"` takes the head of a masked language
+    model where the checkpoint has one, else a decoder on the backbone's own embeddings.
+
+    Raises:
+        ValueError: if the configuration asks for what the backbone cannot do.
+    """
+    subfolder = next((entry["path"] for entry in files.json("modules.json") or []), "")
+    backbone_config = files.backbone_config(subfolder=subfolder)
+    tokenizer = files.tokenizer(backbone_config, subfolder)
+    if config.projection == "mlm" and has_masked_lm_head(files, subfolder) and backbone_config.model_type in HEADS:
+        backbone, head = read_masked_lm(files, backbone_config, options.dtype, subfolder)
+    else:
+        backbone = files.backbone(encoder_class(backbone_config), backbone_config, options.dtype, subfolder=subfolder)
+        if config.embedding_dim not in (None, backbone_config.hidden_size) and config.projection is None:
+            config = replace(config, projection="linear")
+        head = _new_head(config, backbone)
+    _add_markers(tokenizer, backbone, config)
+    tables = [side for side in ("query", "doc") if config.of(side == "query", "weighting") == "static"]
+    size = backbone.config.vocab_size
+    weights = {side: nn.Parameter(torch.ones(size, dtype=options.dtype)) for side in tables}
+    return Checkpoint(config, backbone, tokenizer, head.eval(), files.name, weights)
+
+
+def _new_head(config: BiEncoderConfig, backbone: PreTrainedModel) -> nn.Sequential:
+    """Layers for a configuration, initialised as the backbone's own."""
+    if config.projection == "mlm":
+        return tied_head(backbone)
+    if config.projection is None:
+        return nn.Sequential()
+    hidden: int = backbone.config.hidden_size
+    pooled = hidden * len(config.doc_pooling_strategy or ("first",))
+    if config.projection == "term_weight":
+        layer = nn.Linear(hidden, 1)
+    else:
+        layer = nn.Linear(pooled, config.embedding_dim or pooled, bias=config.projection == "linear")
+    nn.init.normal_(layer.weight, std=getattr(backbone.config, "initializer_range", 0.02))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return nn.Sequential(layer.to(backbone.dtype))
+
+
+def _add_markers(tokenizer: PreTrainedTokenizerBase, backbone: PreTrainedModel, config: BiEncoderConfig) -> None:
+    """Markers that the vocabulary lacks get a row of their own in the embeddings."""
+    lacking = [
+        token for token in dict.fromkeys((*config.query_markers, *config.doc_markers))
+        if tokenizer.convert_tokens_to_ids(token) in (None, tokenizer.unk_token_id)
+    ]  # fmt: skip
+    if lacking:
+        tokenizer.add_tokens(lacking, special_tokens=True)
+        if len(tokenizer) > backbone.get_input_embeddings().num_embeddings:  # type: ignore[union-attr]
+            backbone.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=8)

@@ -1,0 +1,257 @@
+"""LIRBiEncoder: a bi-encoder as query encoder, document encoder and scorer."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import numpy as np
+import pandas as pd
+import pyterrier as pt
+
+from ..columns import VECTOR_COLUMNS, Terms, text_values, with_vectors
+from ..config import Kind
+from ..vectors import Encoded, prune
+from .model_transformer import ModelTransformer, check_positive, label
+from .reranker import ranked
+from .scoring import check_scorable, scored, terms_of
+
+if TYPE_CHECKING:
+    from ..engine import Engine, Model
+    from ..models import BiEncoderModel
+    from .explanation import Explanation
+
+
+@dataclass(unsafe_hash=True, repr=False, kw_only=True)
+class LIRBiEncoder(ModelTransformer):
+    """A bi-encoder: dense, learned sparse or multi-vector, from whatever library its checkpoint is.
+
+    `query_encoder()` adds `query_vec`, `query_toks` or `query_embs` to queries; `doc_encoder()` adds `doc_vec`, `toks`
+    or `doc_embs` to documents; `scorer()` scores and ranks results, by stored vectors where they are there.  Used
+    itself, it does what the columns of its input ask for.
+
+    Args:
+        model: a hub id, a folder, or a loaded model.
+        text_field, query_field: the columns that are read.
+        batch_size: texts of a batch; None batches by a budget of tokens, which is faster.
+        device: such as `cpu` or `cuda:0`; None takes the GPU if there is one.
+        precision: `float32`, `bf16`, `fp16`, `int8`, or `auto` (float32 on CPU, bf16 on CUDA).
+        max_length: most tokens of a text, special tokens included; None for the model's own limits.
+        verbose: show a progress bar.
+        query_length, doc_length: most tokens of queries and of documents, where they differ.
+        query_prompt, doc_prompt: text put in front; None for the model's own, `""` for none.
+        query_prompt_name, doc_prompt_name: a prompt that the checkpoint holds, by its name.
+        truncate_dim: cut dense and token vectors to their first numbers (Matryoshka).
+        query_top_k, doc_top_k: keep so many terms of a sparse vector, those with the largest weights.
+        query_threshold, doc_threshold: drop terms of less weight.
+        token_ids: name the tokens of sparse vectors by their ids, not by the vocabulary's strings.
+        outputs: which outputs of a model that has several; see `checkpoints.load`.
+        merge_adapter: whether the changes of a PEFT adapter are added to the weights of its base.
+        revision: branch, tag or commit on the hub.
+        trust_remote_code: whether Python files of the checkpoint may run.
+
+    Raises:
+        ValueError, FileNotFoundError: at the first use, for what `checkpoints.load` and `Engine` refuse.
+        TypeError: at the first use, if the checkpoint is a cross-encoder.
+        pt.validate.InputValidationError: for missing columns.
+
+    >>> LIRBiEncoder("naver/splade-v3", doc_top_k=128).doc_encoder()
+    LIRBiEncoder('naver/splade-v3', doc_top_k=128).doc_encoder()
+    """
+
+    query_length: int | None = None
+    doc_length: int | None = None
+    query_prompt: str | None = None
+    doc_prompt: str | None = None
+    query_prompt_name: str | None = None
+    doc_prompt_name: str | None = None
+    truncate_dim: int | None = None
+    query_top_k: int | None = None
+    doc_top_k: int | None = None
+    query_threshold: float | None = None
+    doc_threshold: float | None = None
+    token_ids: bool = False
+    outputs: tuple[Kind, ...] | None = None
+    merge_adapter: bool = True
+
+    _FREE: ClassVar[tuple[str, ...]] = (
+        "text_field", "query_field", "verbose", "query_top_k", "doc_top_k", "query_threshold", "doc_threshold",
+        "token_ids",
+    )  # fmt: skip
+    _LOADING: ClassVar[tuple[str, ...]] = ("revision", "trust_remote_code", "outputs", "merge_adapter")
+
+    def __post_init__(self) -> None:
+        """Refuse at once what no model could make right."""
+        super().__post_init__()
+        for name in ("query_length", "doc_length", "truncate_dim", "query_top_k", "doc_top_k"):
+            check_positive(name, getattr(self, name))
+        for side in ("query", "doc"):
+            if getattr(self, f"{side}_prompt") is not None and getattr(self, f"{side}_prompt_name") is not None:
+                raise ValueError(f"{side}_prompt and {side}_prompt_name are both given; one of them is enough.")
+
+    def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
+        """Encode queries, encode documents or score results, as the columns are."""
+        with pt.validate.any(inp, context=self) as check:
+            check.query_frame(extra_columns=[self.query_field], mode="query_encoder")
+            check.document_frame(extra_columns=[self.text_field], mode="doc_encoder")
+            check.result_frame(extra_columns=[self.query_field, self.text_field], mode="scorer")
+            for query, doc in VECTOR_COLUMNS.values():
+                check.result_frame(extra_columns=[self.query_field, doc], mode="scorer")
+                check.result_frame(extra_columns=[query, doc], mode="scorer")
+                check.result_frame(extra_columns=[query, self.text_field], mode="scorer")
+        chosen: pt.Transformer = getattr(self, check.mode)()
+        out: pd.DataFrame = chosen.transform(inp)
+        return out
+
+    def query_encoder(self) -> QueryEncoder:
+        """The transformer that adds vectors to queries."""
+        return QueryEncoder(self)
+
+    def doc_encoder(self) -> DocEncoder:
+        """The transformer that adds vectors to documents."""
+        return DocEncoder(self)
+
+    def scorer(self) -> Scorer:
+        """The transformer that scores and ranks results."""
+        return Scorer(self)
+
+    def explain(self, text: str, doc: str | None = None, *, query: bool = True) -> Explanation:
+        """Why texts are near: a sparse model's terms of a text, or what each query token found in a document.
+
+        Args:
+            text: a query, or with `query=False` a document.
+            doc: a document that the query is compared with; needed by multi-vector models.  With it, a sparse model
+                shows the terms that both have.
+
+        Returns:
+            For sparse models `term`, `weight` (with `doc`: `query_weight`, `doc_weight`, `score`); for multi-vector
+            models `query_token`, `doc_token`, `position` and `similarity`; a DataFrame that notebooks show with bars.
+
+        Raises:
+            ValueError: for dense models, and for multi-vector models without `doc`.
+        """
+        from .explanation import align, weigh
+
+        engine = self.engine()
+        model = cast("BiEncoderModel", engine.model)
+        if "sparse" in model.kinds:
+            sides = [(text, query)] if doc is None else [(text, True), (doc, False)]
+            return weigh([self._encode(engine, [one], side)["sparse"] for one, side in sides], terms_of(model))
+        if "multi_vector" not in model.kinds:
+            raise ValueError(f"{model.source} makes one dense vector of a text, whose numbers have no names.")
+        if doc is None:
+            raise ValueError("explain(query, doc): a multi-vector model is explained by a document too.")
+        return align(engine, model, text, doc)
+
+    def _load(self) -> Engine:
+        engine = super()._load()
+        if not hasattr(engine.model, "outputs"):
+            raise TypeError(
+                f"{engine.model.source} is a cross-encoder: it reads query and document together and has no vectors. "
+                f"Use LIRReRanker({self.model!r})."
+            )
+        return engine
+
+    def _changed(self, model: Model) -> Model:
+        if not hasattr(model, "outputs"):
+            return model
+        names = ("max_length", "query_length", "doc_length", "query_prompt", "doc_prompt", "query_prompt_name",
+                 "doc_prompt_name")  # fmt: skip
+        changes: dict[str, Any] = {name: getattr(self, name) for name in names}
+        return cast("BiEncoderModel", model).with_options(**changes, embedding_dim=self.truncate_dim)
+
+    def _encode(self, engine: Engine, texts: list[str], query: bool) -> Encoded:
+        """Vectors of distinct texts, sparse ones pruned."""
+        encoded = dict(engine.encode(texts, query))
+        side = "query" if query else "doc"
+        top_k, threshold = getattr(self, f"{side}_top_k"), getattr(self, f"{side}_threshold")
+        if "sparse" in encoded and (top_k is not None or threshold is not None):
+            encoded["sparse"] = prune(cast("Any", encoded["sparse"]), top_k, threshold)
+        return encoded
+
+    def kinds(self) -> tuple[Kind, ...]:
+        """What vectors the model makes, known without its weights."""
+        if self._loaded is not None or not isinstance(self.model, (str, os.PathLike)):
+            return tuple(cast("BiEncoderModel", self.engine().model).kinds)
+        if self.outputs is not None:
+            return tuple(self.outputs)
+        from .. import checkpoints
+
+        found = checkpoints.kinds(self.model, revision=self.revision)
+        return found or tuple(cast("BiEncoderModel", self.engine().model).kinds)  # which says why there are none
+
+    def _with_vectors(self, frame: pd.DataFrame, query: bool) -> pd.DataFrame:
+        if frame.empty:
+            columns = [VECTOR_COLUMNS[kind][0 if query else 1] for kind in self.kinds()]
+            return frame.assign(**{name: pd.Series(dtype=object) for name in columns})
+        engine = self.engine()
+        codes, distinct = pd.factorize(text_values(frame, self.query_field if query else self.text_field))
+        encoded = self._encode(engine, list(distinct), query)
+        return with_vectors(frame, encoded, codes, query, None if self.token_ids else self._terms(engine))
+
+    def _terms(self, engine: Engine) -> Terms | None:
+        model = cast("BiEncoderModel", engine.model)
+        if "sparse" not in model.kinds:
+            return None
+        return terms_of(model)
+
+
+@dataclass(unsafe_hash=True, repr=False)
+class _Part(pt.Transformer):
+    """One of the three things that a bi-encoder is used for."""
+
+    bi_encoder: LIRBiEncoder
+    _NAME: ClassVar[str] = ""
+
+    def __repr__(self) -> str:
+        return f"{self.bi_encoder!r}.{self._NAME}()"
+
+    def subtransformers(self) -> dict[str, Any]:
+        """None: the bi-encoder is not a step of the pipeline."""
+        return {}
+
+    def schematic(self, *, input_columns: list[str] | None = None) -> dict[str, Any]:
+        """How `pt.schematic` draws the transformer: the last part of the model's name."""
+        return {"label": label(self.bi_encoder.model), "name": repr(self), "help_url": None}
+
+
+class QueryEncoder(_Part):
+    """Adds `query_vec`, `query_toks` or `query_embs` to a frame with `query`; equal queries are encoded once."""
+
+    _NAME = "query_encoder"
+
+    def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
+        """The frame with the queries' vectors."""
+        with pt.validate.any(inp, context=self) as check:
+            check.query_frame(extra_columns=[self.bi_encoder.query_field])
+            check.columns(includes=[self.bi_encoder.query_field])
+        return self.bi_encoder._with_vectors(inp, query=True)
+
+
+class DocEncoder(_Part):
+    """Adds `doc_vec`, `toks` or `doc_embs` to a frame with `text`; equal documents are encoded once."""
+
+    _NAME = "doc_encoder"
+
+    def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
+        """The frame with the documents' vectors."""
+        with pt.validate.any(inp, context=self) as check:
+            check.document_frame(extra_columns=[self.bi_encoder.text_field])
+            check.columns(includes=[self.bi_encoder.text_field])
+        return self.bi_encoder._with_vectors(inp, query=False)
+
+
+class Scorer(_Part):
+    """Scores and ranks results, by stored vectors where the frame has them, else by their texts."""
+
+    _NAME = "scorer"
+
+    def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
+        """Score each row's query and document, and rank anew within each query."""
+        encoder = self.bi_encoder
+        texts = {"query": encoder.query_field, "text": encoder.text_field}
+        check_scorable(inp, texts, self)
+        if inp.empty:
+            return ranked(inp.assign(score=pd.Series(dtype=float)))
+        return ranked(inp.assign(score=scored(inp, encoder.engine(), texts, self).astype(np.float64)))

@@ -1,0 +1,117 @@
+"""What all transformers with a model in them share: settings, loading at the first use, equality, repr, drawing."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pandas as pd
+import pyterrier as pt
+
+from ..config import PRECISIONS, Precision
+
+if TYPE_CHECKING:
+    from ..engine import Engine, Model
+
+_LABEL_LENGTH = 19  # PyTerrier's schematics want less than 20 characters
+
+
+@dataclass(unsafe_hash=True, repr=False)
+class ModelTransformer(pt.Transformer):
+    """A transformer that is told apart by its settings; the model is loaded at the first use and never pickled."""
+
+    model: str | os.PathLike[str] | Model
+    _: KW_ONLY
+    text_field: str = "text"
+    query_field: str = "query"
+    batch_size: int | None = None
+    device: str | None = None
+    precision: Precision = "auto"
+    max_length: int | None = None
+    verbose: bool = False
+    revision: str | None = None
+    trust_remote_code: bool = False
+    _loaded: Any = field(default=None, init=False, compare=False)
+
+    # settings that can change without another engine
+    _FREE: ClassVar[tuple[str, ...]] = ("text_field", "query_field", "verbose")
+    # settings that `load_model` takes, and those that change a loaded model
+    _LOADING: ClassVar[tuple[str, ...]] = ("revision", "trust_remote_code")
+    _CHANGING: ClassVar[tuple[str, ...]] = ("max_length",)
+
+    def __post_init__(self) -> None:
+        """Refuse at once what no model could make right."""
+        for name in ("batch_size", "max_length"):
+            check_positive(name, getattr(self, name))
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision={self.precision!r}; allowed: {', '.join(PRECISIONS)}.")
+        if not isinstance(self.model, (str, os.PathLike)) and not hasattr(self.model, "backbone"):
+            raise TypeError(f"model={self.model!r}; allowed: a hub id, a folder, or a loaded model.")
+
+    def transform_iter(self, inp: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """As `transform`, on dictionaries."""
+        rows = list(inp)
+        out: list[Any] = self.transform(pd.DataFrame(rows)).to_dict(orient="records") if rows else []
+        return iter(out)
+
+    def engine(self) -> Engine:
+        """The engine of the present settings; the model is loaded at most once for each of them.
+
+        Raises:
+            ValueError, FileNotFoundError: for what `checkpoints.load` and `Engine` refuse.
+        """
+        if self._loaded is None or self._loaded[0] != self._settings():
+            self._loaded = (self._settings(), self._load())
+        engine: Engine = self._loaded[1]
+        engine.verbose = self.verbose
+        return engine
+
+    def _load(self) -> Engine:
+        from ..engine import Engine, resolve_device
+        from ..models import load_model
+        from ..precision import dtype_of, resolve_precision
+
+        dtype = dtype_of(resolve_precision(self.precision, resolve_device(self.device)))  # refused before loading
+        model = self.model
+        if isinstance(model, (str, os.PathLike)):
+            model = load_model(model, dtype=dtype, **{name: getattr(self, name) for name in self._LOADING})
+        model = self._changed(model)
+        return Engine(model, device=self.device, precision=self.precision, batch_size=self.batch_size)
+
+    def _changed(self, model: Model) -> Model:
+        """The model with the settings that were given."""
+        return model.with_options(**{name: getattr(self, name) for name in self._CHANGING})
+
+    def _settings(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, f.name) for f in dataclasses.fields(self) if f.init and f.name not in self._FREE)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_loaded": None}
+
+    def __repr__(self) -> str:
+        changed = [f for f in dataclasses.fields(self)[1:] if f.init and getattr(self, f.name) != f.default]
+        arguments = [repr(self.model), *(f"{f.name}={getattr(self, f.name)!r}" for f in changed)]
+        return f"{type(self).__name__}({', '.join(arguments)})"
+
+    def schematic(self, *, input_columns: list[str] | None = None) -> dict[str, Any]:
+        """How `pt.schematic` draws the transformer: the last part of the model's name."""
+        return {"label": label(self.model), "name": repr(self), "help_url": None}
+
+
+def label(model: Any) -> str:
+    """The last part of a model's name, short enough for a box of a schematic."""
+    name = str(getattr(model, "source", model)).rstrip("/").rsplit("/", 1)[-1]
+    return name if len(name) <= _LABEL_LENGTH else name[: _LABEL_LENGTH - 1] + "…"
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Refuse what is no positive whole number and not None.
+
+    Raises:
+        ValueError: with what was given.
+    """
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise ValueError(f"{name}={value!r}; allowed: a positive number, or None.")
