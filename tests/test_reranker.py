@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 import pyterrier as pt
-import pyterrier.testing
 import pytest
 from ir_measures import RR, nDCG
 
@@ -74,48 +72,6 @@ def test_duplicated_rows_get_equal_scores(kind: str, tiny: Tiny, results: pd.Dat
     check_ranks(out.reset_index(drop=True))
 
 
-def test_any_index_labels_are_kept(reranker: LIRReRanker, results: pd.DataFrame) -> None:
-    expected = reranker(results)["score"].to_numpy()
-    for index in ([7, 7, 7, 7, 7], list("edcba"), pd.date_range("2020", periods=5)):
-        out = reranker(results.set_axis(index, axis=0))
-        assert out.index.equals(pd.Index(index))
-        np.testing.assert_array_equal(out["score"], expected)
-        assert out["rank"].tolist() == reranker(results)["rank"].tolist()
-
-
-@pytest.mark.parametrize("dtype", ["object", "string", "str", "category"])
-def test_every_pandas_string_type_is_read(dtype: str, reranker: LIRReRanker, results: pd.DataFrame) -> None:
-    typed = results.astype(dict.fromkeys(["qid", "query", "docno", "text"], dtype))
-    out = reranker(typed)
-    np.testing.assert_array_equal(out["score"], reranker(results)["score"])
-    assert out["rank"].tolist() == reranker(results)["rank"].tolist()
-
-
-def test_an_empty_frame_gives_an_empty_frame_with_the_columns(reranker: LIRReRanker, results: pd.DataFrame) -> None:
-    out = reranker(results.head(0))
-    assert len(out) == 0
-    assert list(out.columns) == list(reranker(results).columns)
-
-
-def test_dictionaries_in_give_dictionaries_out(reranker: LIRReRanker, results: pd.DataFrame) -> None:
-    records = results.to_dict("records")
-    expected = reranker(results).to_dict("records")
-    assert reranker(records) == expected
-    assert list(reranker.transform_iter(iter(records))) == expected
-    assert reranker([]) == []
-
-
-def test_the_input_frame_is_not_changed(reranker: LIRReRanker, results: pd.DataFrame) -> None:
-    before = results.copy()
-    reranker(results)
-    pd.testing.assert_frame_equal(results, before)
-
-
-def test_one_query_at_a_time_scores_as_all_at_once(reranker: LIRReRanker, results: pd.DataFrame) -> None:
-    parts = pd.concat([reranker(group) for _, group in results.groupby("qid")])
-    np.testing.assert_allclose(parts["score"], reranker(results)["score"], atol=1e-6)
-
-
 def test_other_columns_can_hold_query_and_text(tiny: Tiny, reranker: LIRReRanker, results: pd.DataFrame) -> None:
     renamed = results.rename(columns={"query": "question", "text": "body"})
     out = LIRReRanker(tiny("mono-bert"), text_field="body", query_field="question")(renamed)
@@ -148,13 +104,6 @@ def test_repr_is_python_that_makes_an_equal_transformer() -> None:
     made = LIRReRanker("webis/set-encoder-base", batch_size=8, precision="bf16", text_field="body")
     assert repr(made) == "LIRReRanker('webis/set-encoder-base', text_field='body', batch_size=8, precision='bf16')"
     assert eval(repr(made)) == made
-
-
-def test_pickling_leaves_the_weights_behind(reranker: LIRReRanker, results: pd.DataFrame) -> None:
-    expected = reranker(results)
-    packed = pickle.dumps(reranker)
-    assert len(packed) < 1_000
-    pd.testing.assert_frame_equal(pickle.loads(packed)(results), expected)
 
 
 def test_a_loaded_model_serves_as_its_name_does(tiny: Tiny, reranker: LIRReRanker, results: pd.DataFrame) -> None:
@@ -259,12 +208,6 @@ def test_an_instruction_changes_what_a_generative_model_is_told(tiny: Tiny, resu
 def test_raw_logits_can_be_asked_for(tiny: Tiny, results: pd.DataFrame) -> None:
     logits = LIRReRanker(tiny("bert-1"), activation="Identity")(results)["score"]
     np.testing.assert_allclose(1 / (1 + np.exp(-logits)), LIRReRanker(tiny("bert-1"))(results)["score"], atol=1e-6)
-
-
-class TestPyTerriersOwnChecks(pyterrier.testing.TransformerTestCase):
-    @staticmethod
-    def get_transformer() -> LIRReRanker:
-        return LIRReRanker("webis/monoelectra-base")
 
 
 BAD_INPUT = {

@@ -54,7 +54,7 @@ def save_new(folder: Path, kind: str, tokenizer: Any, head: str = "Model", **cho
         if weight.dim() > 1 and weight.shape[0] != len(tokenizer):
             nn.init.normal_(weight, std=0.3)
         elif weight.shape == (1,):
-            nn.init.ones_(weight)
+            nn.init.constant_(weight, 5.0)  # most terms have some weight
     shutil.rmtree(base)
     model.save_pretrained(folder)
 

@@ -33,13 +33,22 @@ LAYERS = {"hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 4
 
 @cache
 def wordpiece_file() -> str:
-    """tokenizer.json, trained once: training is not deterministic."""
+    """tokenizer.json: letters, and every second of the longer words, so that words are split too."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[INT]"]
-    backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    backend.normalizer = normalizers.BertNormalizer()
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    normalizer, splitter = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    words = sorted(
+        {word for text in SENTENCES for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))}
+    )
+    letters = sorted({letter for word in words for letter in word})
+    tokens = [
+        *special,
+        *letters,
+        *(f"##{letter}" for letter in letters),
+        *(w for i, w in enumerate(words) if len(w) > 1 and (len(w) == 3 or i % 2)),
+    ]
+    backend = Tokenizer(models.WordPiece({token: i for i, token in enumerate(tokens)}, unk_token="[UNK]"))
+    backend.normalizer, backend.pre_tokenizer = normalizer, splitter
     backend.decoder = decoders.WordPiece()
-    backend.train_from_iterator(SENTENCES, trainers.WordPieceTrainer(vocab_size=200, special_tokens=special))
     backend.post_processor = processors.TemplateProcessing(
         single="[CLS] $0 [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )

@@ -204,6 +204,8 @@ class _Part(pt.Transformer):
     bi_encoder: LIRBiEncoder
     _NAME: ClassVar[str] = ""
 
+    transform_iter = ModelTransformer.transform_iter
+
     def __repr__(self) -> str:
         return f"{self.bi_encoder!r}.{self._NAME}()"
 
