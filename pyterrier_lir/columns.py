@@ -124,7 +124,7 @@ def with_vectors(
     """The frame with a column for each kind of vectors; row i gets those of text `codes[i]`.
 
     Args:
-        terms: names the tokens of sparse vectors; None keeps their ids.
+        terms: names the tokens of sparse vectors.
     """
     columns: dict[str, list[Any]] = {}
     for kind, vectors in encoded.items():
@@ -136,7 +136,7 @@ def with_vectors(
                 ids = np.split(vectors.ids, vectors.offsets[1:-1]) if len(vectors) else []
                 columns[f"{name}_toks"] = [ids[code] for code in codes]
         elif kind == "sparse":
-            rows = token_weights(cast("csr_array", vectors), terms)
+            rows = token_weights(cast("csr_array", vectors), cast("Terms", terms))
         else:
             rows = list(cast("np.ndarray", vectors))
         columns[name] = [rows[code] for code in codes]
@@ -145,12 +145,12 @@ def with_vectors(
     )
 
 
-def token_weights(vectors: csr_array, terms: Terms | None) -> list[dict[Any, float]]:
+def token_weights(vectors: csr_array, terms: Terms) -> list[dict[str, float]]:
     """A dictionary token -> weight for each row, the largest weight first."""
     row = np.repeat(np.arange(vectors.shape[0]), np.diff(vectors.indptr))
     order = np.lexsort((-vectors.data, row))
     ids, weights = vectors.indices[order], vectors.data[order].astype(float).tolist()
-    names = ids.tolist() if terms is None else terms.names[ids].tolist()
+    names = terms.names[ids].tolist()
     bounds = vectors.indptr.tolist()
     return [dict(zip(names[start:stop], weights[start:stop], strict=True)) for start, stop in pairwise(bounds)]
 

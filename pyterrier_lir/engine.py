@@ -26,7 +26,7 @@ from .memory import keep_freed_memory
 from .models import BiEncoderModel, CrossEncoderModel
 from .models.backbone import Inputs, to_device, varlen_attn
 from .models.scores import pair_scores
-from .precision import Model, prepare, resolve_precision
+from .precision import Model, prepare, resolve_device, resolve_precision
 from .tokenization import Positions, Ragged, TokenBatch
 from .vectors import Encoded, concatenate, take
 
@@ -97,6 +97,8 @@ class Engine:
         numbers = None if lists is None else pd.factorize(np.asarray(lists, dtype=object))[0]
         out = np.empty(len(query_array), dtype=np.float32)
         with self._progress(len(out), "pair") as bar:
+            if isinstance(self.model, BiEncoderModel):
+                return self._similarities(query_array, doc_array, bar)
             for rows in self._chunks(len(out), numbers):
                 query_of, distinct_queries = pd.factorize(query_array[rows])
                 doc_of, distinct_docs = pd.factorize(doc_array[rows])
@@ -112,8 +114,7 @@ class Engine:
         """
         array = np.asarray(texts, dtype=object)
         with self._progress(len(array), "text", "encoding") as bar:
-            parts = [self._encode_chunk(tokens, query, bar) for tokens in self._tokenized(array, query)]
-        return {kind: concatenate([part[kind] for part in parts]) for kind in parts[0]} if parts else self._none()
+            return self._encode_all(array, query, bar)
 
     def stream(self, texts: Iterable[str], query: bool) -> Iterator[Encoded]:
         """What the model makes of any number of texts, in their order, some thousands at a time.
@@ -122,12 +123,18 @@ class Engine:
         """
         with self._progress(None, "text", "encoding") as bar:
             for tokens in self._tokenized(texts, query):
-                yield self._encode_chunk(tokens, query, bar)
+                yield self._encode_chunk(*tokens, query, bar)
+
+    def _encode_all(self, texts: Strings, query: bool, bar: tqdm[None], weight: float = 1.0) -> Encoded:
+        parts = [self._encode_chunk(*part, query, bar, weight) for part in self._tokenized(texts, query)]
+        return {kind: concatenate([part[kind] for part in parts]) for kind in parts[0]} if parts else self._none()
 
     def _tokenized(self, texts: Iterable[str], query: bool) -> Iterator[tuple[Ragged, Positions]]:
         """Token ids of the distinct texts of each chunk, and which of them each text is; one chunk ahead."""
-        tokenizer = self._bi_encoder().tokenizers[0 if query else 1]
-        chunks = chunked(texts, CHUNK, _CHARACTERS.get(self.device.type, 1 << 21))
+        model = self._bi_encoder()
+        tokenizer = model.tokenizers[0 if query else 1]
+        characters = _CHARACTERS.get(self.device.type, 1 << 21) >> (3 if "multi_vector" in model.kinds else 0)
+        chunks = chunked(texts, CHUNK, characters)
 
         def next_tokens() -> tuple[Ragged, Positions] | None:
             chunk = next(chunks, None)
@@ -142,9 +149,11 @@ class Engine:
                 coming = ahead.submit(next_tokens)
                 yield tokens
 
-    def _encode_chunk(self, tokens: tuple[Ragged, Positions], query: bool, bar: tqdm[None]) -> Encoded:
-        rows, codes = tokens
-        share = len(codes) / max(len(rows.lengths), 1)
+    def _encode_chunk(
+        self, rows: Ragged, codes: Positions, query: bool, bar: tqdm[None], weight: float = 1.0
+    ) -> Encoded:
+        """What the model makes of the texts of a chunk; each moves the bar on by `weight`."""
+        share = weight * len(codes) / max(len(rows.lengths), 1)
         found = self._encode(rows, query, lambda done: advance(bar, done * share))
         if len(rows.lengths) == len(codes):
             return found
@@ -160,7 +169,8 @@ class Engine:
 
     def _chunks(self, count: int, lists: Positions | None) -> Iterator[Positions]:
         """Row numbers of each chunk; a list is never split."""
-        if not (isinstance(self.model, CrossEncoderModel) and self.model.config.listwise):
+        assert isinstance(self.model, CrossEncoderModel)
+        if not self.model.config.listwise:
             yield from np.split(np.arange(count), range(CHUNK, count, CHUNK)) if count else ()
             return
         if lists is None:
@@ -181,8 +191,7 @@ class Engine:
     ) -> Scores:
         """Scores of one chunk of pairs over distinct queries and documents."""
         model = self.model
-        if isinstance(model, BiEncoderModel):
-            return self._similarities(model, queries, docs, query_of, doc_of, bar)
+        assert isinstance(model, CrossEncoderModel)
         tokens = model.tokenizer.encode_queries(queries), model.tokenizer.encode_docs(docs)
         if model.config.listwise:
             assert lists is not None
@@ -234,16 +243,22 @@ class Engine:
         out[np.concatenate(groups)] = torch.cat(outputs).cpu().numpy()
         return out
 
-    def _similarities(
-        self, model: BiEncoderModel, queries: list[str], docs: list[str], query_of: Positions, doc_of: Positions,
-        bar: tqdm[None],
-    ) -> Scores:  # fmt: skip
-        share = len(query_of) / max(len(queries) + len(docs), 1)  # the bar counts pairs, the work is in the texts
-        encoded_queries, encoded_docs = (
-            self._encode(tokenizer.encode(texts), query, lambda done: advance(bar, done * share))
-            for texts, query, tokenizer in zip((queries, docs), (True, False), model.tokenizers, strict=True)
-        )
-        return self.pair_scores(encoded_queries, encoded_docs, query_of, doc_of)
+    def _similarities(self, queries: NDArray[np.object_], docs: NDArray[np.object_], bar: tqdm[None]) -> Scores:
+        """Scores of pairs from vectors: each text is encoded once, and documents' vectors live for one chunk."""
+        query_of, distinct_queries = pd.factorize(queries)
+        doc_of, distinct_docs = pd.factorize(docs)
+        weight = len(queries) / max(len(distinct_queries) + len(distinct_docs), 1)  # the work is in the texts
+        encoded = self._encode_all(distinct_queries, True, bar, weight)
+        rows = np.argsort(doc_of, kind="stable")
+        out = np.empty(len(rows), dtype=np.float32)
+        start = 0
+        for tokens, codes in self._tokenized(distinct_docs, False):
+            vectors = self._encode_chunk(tokens, codes, False, bar, weight)
+            bounds = np.searchsorted(doc_of[rows], [start, start + len(codes)])
+            chosen = rows[slice(*bounds)]
+            out[chosen] = self.pair_scores(encoded, vectors, query_of[chosen], doc_of[chosen] - start)
+            start += len(codes)
+        return out
 
     def pair_scores(self, queries: Encoded, docs: Encoded, query_of: Positions, doc_of: Positions) -> Scores:
         """Scores (N,) of pairs of encoded texts; those of several outputs are added.
@@ -380,20 +395,3 @@ def chunked(texts: Iterable[str], rows: int, characters: int) -> Iterator[list[s
             chunk, size = [], 0
     if chunk:
         yield chunk
-
-
-def resolve_device(device: str | None) -> torch.device:
-    """The device of that name; None is the GPU if there is one, else the CPU.
-
-    Raises:
-        ValueError: if there is no such device here.
-    """
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError) as error:
-        here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        raise ValueError(f"device={device!r} is not there; here are: {', '.join(here)}.") from error
-    return found

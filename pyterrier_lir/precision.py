@@ -1,4 +1,4 @@
-"""Numbers' precision on a device: which one `auto` means, and models made ready for it.
+"""Devices, and numbers' precision on them: which one `auto` means, and models made ready for it.
 
 | precision | on | weights and activations | scores against float32 |
 |---|---|---|---|
@@ -87,3 +87,20 @@ def _plain_layers(backbone: PreTrainedModel) -> set[str]:
         last = len(backbone.base_model.encoder.layer) - 1
         keep |= {f"{prefix}encoder.layer.{last}.attention.self.{name}" for name in ("key", "value")}
     return keep
+
+
+def resolve_device(device: str | None) -> torch.device:
+    """The device of that name; None is the GPU if there is one, else the CPU.
+
+    Raises:
+        ValueError: if there is no such device here.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        raise ValueError(f"device={device!r} is not there; here are: {', '.join(here)}.") from error
+    return found

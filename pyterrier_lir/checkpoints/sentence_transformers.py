@@ -72,6 +72,9 @@ def _modules(files: Files) -> tuple[list[tuple[str, str]], dict[str, Any]]:
     modules = [(entry["type"].rsplit(".", 1)[-1], entry["path"]) for entry in files.json("modules.json")]
     if not modules:
         raise ValueError(f"{files.name} has a modules.json without modules.")
+    settled = [f"{path}/config.json" for kind, path in modules[1:] if path and kind != "Normalize"]
+    if missing := [path for path in settled if path not in files]:
+        raise ValueError(f"{files.name} lacks {', '.join(missing)}, which its modules.json names; download it anew.")
     return modules, files.json("config_sentence_transformers.json")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyterrier as pt
 
-from ..columns import VECTOR_COLUMNS, Terms, text_values, with_vectors
+from ..columns import VECTOR_COLUMNS, text_values, with_vectors
 from ..config import Kind
 from ..vectors import Encoded, prune
 from .model_transformer import ModelTransformer, check_positive, label
@@ -39,13 +39,14 @@ class LIRBiEncoder(ModelTransformer):
         precision: `float32`, `bf16`, `fp16`, `int8`, or `auto` (float32 on CPU, bf16 on CUDA).
         max_length: most tokens of a text, special tokens included; None for the model's own limits.
         verbose: show a progress bar.
+        token_ids: sparse vectors name tokens by their ids, as strings of digits, not by the vocabulary's strings.  For
+            indexes that change strings: PISA lower-cases those of queries, so that `[SEP]` and `The` find nothing.
         query_length, doc_length: most tokens of queries and of documents, where they differ.
         query_prompt, doc_prompt: text put in front; None for the model's own, `""` for none.
         query_prompt_name, doc_prompt_name: a prompt that the checkpoint holds, by its name.
         truncate_dim: cut dense and token vectors to their first numbers (Matryoshka).
         query_top_k, doc_top_k: keep so many terms of a sparse vector, those with the largest weights.
         query_threshold, doc_threshold: drop terms of less weight.
-        token_ids: name the tokens of sparse vectors by their ids, not by the vocabulary's strings.
         outputs: which outputs of a model that has several; see `checkpoints.load`.
         merge_adapter: whether the changes of a PEFT adapter are added to the weights of its base.
         revision: branch, tag or commit on the hub.
@@ -71,13 +72,11 @@ class LIRBiEncoder(ModelTransformer):
     doc_top_k: int | None = None
     query_threshold: float | None = None
     doc_threshold: float | None = None
-    token_ids: bool = False
     outputs: tuple[Kind, ...] | None = None
     merge_adapter: bool = True
 
     _FREE: ClassVar[tuple[str, ...]] = (
-        "text_field", "query_field", "verbose", "query_top_k", "doc_top_k", "query_threshold", "doc_threshold",
-        "token_ids",
+        *ModelTransformer._FREE, "query_top_k", "doc_top_k", "query_threshold", "doc_threshold",
     )  # fmt: skip
     _LOADING: ClassVar[tuple[str, ...]] = ("revision", "trust_remote_code", "outputs", "merge_adapter")
 
@@ -188,13 +187,9 @@ class LIRBiEncoder(ModelTransformer):
         engine = self.engine()
         codes, distinct = pd.factorize(text_values(frame, self.query_field if query else self.text_field))
         encoded = self._encode(engine, list(distinct), query)
-        return with_vectors(frame, encoded, codes, query, None if self.token_ids else self._terms(engine))
-
-    def _terms(self, engine: Engine) -> Terms | None:
         model = cast("BiEncoderModel", engine.model)
-        if "sparse" not in model.kinds:
-            return None
-        return terms_of(model)
+        terms = terms_of(model, self.token_ids) if "sparse" in model.kinds else None
+        return with_vectors(frame, encoded, codes, query, terms)
 
 
 @dataclass(unsafe_hash=True, repr=False)
@@ -256,4 +251,5 @@ class Scorer(_Part):
         check_scorable(inp, texts, self)
         if inp.empty:
             return ranked(inp.assign(score=pd.Series(dtype=float)))
-        return ranked(inp.assign(score=scored(inp, encoder.engine(), texts, self).astype(np.float64)))
+        scores = scored(inp, encoder.engine(), texts, self, encoder.token_ids)
+        return ranked(inp.assign(score=scores.astype(np.float64)))

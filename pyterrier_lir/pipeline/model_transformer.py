@@ -32,12 +32,13 @@ class ModelTransformer(pt.Transformer):
     precision: Precision = "auto"
     max_length: int | None = None
     verbose: bool = False
+    token_ids: bool = False
     revision: str | None = None
     trust_remote_code: bool = False
     _loaded: Any = field(default=None, init=False, compare=False)
 
     # settings that can change without another engine
-    _FREE: ClassVar[tuple[str, ...]] = ("text_field", "query_field", "verbose")
+    _FREE: ClassVar[tuple[str, ...]] = ("text_field", "query_field", "verbose", "token_ids")
     # settings that `load_model` takes, and those that change a loaded model
     _LOADING: ClassVar[tuple[str, ...]] = ("revision", "trust_remote_code")
     _CHANGING: ClassVar[tuple[str, ...]] = ("max_length",)
@@ -70,9 +71,9 @@ class ModelTransformer(pt.Transformer):
         return engine
 
     def _load(self) -> Engine:
-        from ..engine import Engine, resolve_device
+        from ..engine import Engine
         from ..models import load_model
-        from ..precision import dtype_of, resolve_precision
+        from ..precision import dtype_of, resolve_device, resolve_precision
 
         dtype = dtype_of(resolve_precision(self.precision, resolve_device(self.device)))  # refused before loading
         model = self.model

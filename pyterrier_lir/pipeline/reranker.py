@@ -43,6 +43,7 @@ class LIRReRanker(ModelTransformer):
         precision: `float32`, `bf16`, `fp16`, `int8`, or `auto` (float32 on CPU, bf16 on CUDA).
         max_length: most tokens of a pair (of a text, for bi-encoders), None for the model's own limit.
         verbose: show a progress bar.
+        token_ids: tokens of stored sparse vectors are named by their ids, as by `LIRBiEncoder(token_ids=True)`.
         template: how a generative model is asked, where its files do not say; see `checkpoints.load`.
         instruction: the task that a generative model is told, None for its own; for bi-encoders, text in front of
             queries.
@@ -78,7 +79,7 @@ class LIRReRanker(ModelTransformer):
 
     def _scores(self, inp: pd.DataFrame, engine: Engine, texts: dict[str, str]) -> np.ndarray:
         if hasattr(engine.model, "outputs"):
-            return scored(inp, engine, texts, self)
+            return scored(inp, engine, texts, self, self.token_ids)
         check_results(inp, texts, self)
         queries, docs = (text_values(inp, column) for column in texts.values())
         depth = engine.model.config.depth  # type: ignore[union-attr]

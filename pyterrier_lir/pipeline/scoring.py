@@ -45,8 +45,13 @@ def check_scorable(
         raise pt.validate.InputValidationError(f"{error.args[0]}{advice}", error.modes) from None
 
 
-def scored(frame: pd.DataFrame, engine: Engine, texts: dict[str, str], transformer: pt.Transformer) -> np.ndarray:
+def scored(
+    frame: pd.DataFrame, engine: Engine, texts: dict[str, str], transformer: pt.Transformer, token_ids: bool
+) -> np.ndarray:
     """Scores (N,) of the rows; those of several outputs are added.
+
+    Args:
+        token_ids: stored sparse vectors name tokens by their ids.
 
     Raises:
         pt.validate.InputValidationError: if there are only vectors of another kind than the model's.
@@ -58,15 +63,16 @@ def scored(frame: pd.DataFrame, engine: Engine, texts: dict[str, str], transform
         return engine.score(queries, docs)
     check_scorable(frame, texts, transformer, model.kinds)
     (encoded_queries, query_of), (encoded_docs, doc_of) = (
-        _sides(frame, engine, model, texts["query" if query else "text"], query) for query in (True, False)
+        _sides(frame, engine, texts["query" if query else "text"], query, token_ids) for query in (True, False)
     )
     return engine.pair_scores(encoded_queries, encoded_docs, query_of, doc_of)
 
 
 def _sides(
-    frame: pd.DataFrame, engine: Engine, model: BiEncoderModel, text_field: str, query: bool
+    frame: pd.DataFrame, engine: Engine, text_field: str, query: bool, token_ids: bool
 ) -> tuple[Encoded, np.ndarray]:
     """Vectors of the queries or documents, and which of them each row has."""
+    model = cast("BiEncoderModel", engine.model)
     columns = {kind: VECTOR_COLUMNS[kind][0 if query else 1] for kind in model.kinds}
     if not set(columns.values()) <= set(frame.columns):
         codes, distinct = pd.factorize(text_values(frame, text_field))
@@ -74,10 +80,10 @@ def _sides(
     key = "qid" if query else "docno"
     codes = pd.factorize(frame[key].astype(object))[0]
     first = np.unique(codes, return_index=True)[1]
-    if any(not _same(frame[column], codes, first) for column in columns.values()):
+    if any(frame[name].isna().any() or not _same(frame[name], codes, first) for name in columns.values()):
         codes, first = np.arange(len(frame)), np.arange(len(frame))  # rows of one docno have vectors of their own
     chosen = frame.iloc[first]
-    terms = terms_of(model) if "sparse" in model.kinds else None
+    terms = terms_of(model, token_ids) if "sparse" in model.kinds else None
     encoded = {config.kind: stored_vectors(chosen, config, query, terms) for config in model.configs}
     for config, vectors in zip(model.configs, encoded.values(), strict=True):
         _check_size(model, config, vectors, columns[config.kind])
@@ -102,11 +108,14 @@ def _check_size(model: BiEncoderModel, config: BiEncoderConfig, vectors: Vectors
         )
 
 
-_TERMS: WeakKeyDictionary[BiEncoderModel, Terms] = WeakKeyDictionary()  # made once for each model
+_TERMS: WeakKeyDictionary[BiEncoderModel, dict[bool, Terms]] = WeakKeyDictionary()  # made once for each model
 
 
-def terms_of(model: BiEncoderModel) -> Terms:
-    """The names of the terms of a sparse model."""
-    if model not in _TERMS:
-        _TERMS[model] = Terms(model.tokenizers[0].tokenizer.get_vocab(), model.vocabulary_size)
-    return _TERMS[model]
+def terms_of(model: BiEncoderModel, token_ids: bool = False) -> Terms:
+    """The names of the terms of a sparse model: the vocabulary's strings, or their ids as strings."""
+    made = _TERMS.setdefault(model, {})
+    if token_ids not in made:
+        size = model.vocabulary_size
+        vocabulary = {str(i): i for i in range(size)} if token_ids else model.tokenizers[0].tokenizer.get_vocab()
+        made[token_ids] = Terms(vocabulary, size)
+    return made[token_ids]
