@@ -150,7 +150,8 @@ class BiEncoderConfig(Config):
         query_weighting, doc_weighting: of sparse models, `contextualized` weights any term of the vocabulary,
             `lexical` those of the text alone, `static` takes those from a table and `binary` sets them to 1; the
             last two need no forward pass.
-        repeated_terms: the weight of a term that a text has several times, by `term_weight` or a table.
+        query_repeated_terms, doc_repeated_terms: the weight that `term_weight` gives a term which a text has several
+            times: its largest, the sum, or that of its last token.
         query_mask_scoring_tokens, doc_mask_scoring_tokens: tokens or ids whose vectors or weights do not count;
             `punctuation` for those of ASCII.
         similarity_function: `dot`, `cosine`, or `l2` (negated Euclidean distance).
@@ -184,7 +185,8 @@ class BiEncoderConfig(Config):
     normalization_strategy: Literal["l2", None] = None
     query_weighting: Weighting = "contextualized"
     doc_weighting: Weighting = "contextualized"
-    repeated_terms: Literal["max", "last"] = "max"
+    query_repeated_terms: Literal["max", "sum", "last"] = "max"
+    doc_repeated_terms: Literal["max", "sum", "last"] = "max"
     query_mask_scoring_tokens: str | tuple[str | int, ...] | None = None
     doc_mask_scoring_tokens: str | tuple[str | int, ...] | None = None
     similarity_function: Similarity = "dot"

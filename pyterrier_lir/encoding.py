@@ -62,7 +62,7 @@ def _vectors(
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     ids = np.concatenate([batch.ids[counts] for batch, counts in zip(batches, chosen, strict=True)])
     if config.kind == "sparse":
-        return sparse_of_tokens(ids, parts[0], offsets, vocabulary, config.repeated_terms)
+        return sparse_of_tokens(ids, parts[0], offsets, vocabulary, config.of(query, "repeated_terms"))
     return TokenVectors(parts[0], offsets, ids if config.exact_match else None)
 
 

@@ -122,7 +122,9 @@ def masked_ids(tokenizer: PreTrainedTokenizerBase, tokens: str | Sequence[str | 
     words = list(string.punctuation) if tokens == "punctuation" else tokens or ()
     ids = (word if isinstance(word, int) else tokenizer.convert_tokens_to_ids(word) for word in words)
     known = {
-        i for word, i in zip(words, ids, strict=True) if i != tokenizer.unk_token_id or word == tokenizer.unk_token
+        i
+        for word, i in zip(words, ids, strict=True)
+        if isinstance(word, int) or i != tokenizer.unk_token_id or word == tokenizer.unk_token
     }
     return np.array(sorted(i for i in known if i is not None), dtype=np.int32)
 

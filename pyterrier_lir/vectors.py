@@ -91,10 +91,11 @@ def concatenate(parts: Sequence[Vectors]) -> Vectors:
 def sparse_of_tokens(
     ids: NDArray[np.int32], weights: NDArray[np.float32], offsets: Positions, vocabulary: int, repeated: str = "max"
 ) -> csr_array:
-    """Sparse vectors from weights of tokens: a term that a text has several times gets its largest or its last weight.
+    """Sparse vectors from weights of tokens.
 
     Args:
         ids, weights: (tokens,) of all texts; those of text i lie between `offsets[i]` and `offsets[i + 1]`.
+        repeated: which weight a term gets that a text has several times: `max`, `sum` or `last`.
 
     >>> sparse_of_tokens(np.array([5, 2, 5]), np.array([1.0, 2.0, 3.0]), np.array([0, 3]), 6).toarray().tolist()
     [[0.0, 0.0, 2.0, 0.0, 0.0, 3.0]]
@@ -103,6 +104,9 @@ def sparse_of_tokens(
     order = np.lexsort((weights if repeated == "max" else np.arange(len(ids)), ids, row))
     row, ids, weights = row[order], ids[order], weights[order]
     last = np.append((row[1:] != row[:-1]) | (ids[1:] != ids[:-1]), True)[: len(ids)]  # of its text and term
+    if repeated == "sum" and len(ids):
+        starts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
+        weights[last] = np.add.reduceat(weights, starts)
     keep = last & (weights > 0)
     starts = np.searchsorted(row[keep], np.arange(len(offsets)))
     return csr_array((weights[keep].astype(np.float32), ids[keep], starts), shape=(len(offsets) - 1, vocabulary))

@@ -196,7 +196,7 @@ def test_a_module_without_its_weights_is_named(tmp_path: Path, tiny: Tiny) -> No
     shutil.copytree(tiny("dense"), tmp_path / "dense")
     modules = json.loads((tmp_path / "dense" / "modules.json").read_text())
     write_json(tmp_path / "dense" / "modules.json", [*modules, {"path": "3_Dense", "type": "x.Dense"}])
-    with pytest.raises(ValueError, match="lacks 3_Dense/config.json"):
+    with pytest.raises(ValueError, match=r"lacks 3_Dense/config\.json"):
         load_model(tmp_path / "dense")
 
 

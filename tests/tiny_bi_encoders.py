@@ -117,7 +117,10 @@ def save_colbert(folder: Path) -> None:
 
 def save_modules(folder: Path, modules: list[tuple[str, str, dict[str, Any]]], **settings: Any) -> None:
     """modules.json, a config.json for each module behind the first, and the model's settings."""
-    write_json(folder / "modules.json", [{"path": path, "type": kind} for kind, path, _ in modules])
+    write_json(
+        folder / "modules.json",
+        [{"idx": i, "name": str(i), "path": path, "type": kind} for i, (kind, path, _) in enumerate(modules)],
+    )
     for _, path, values in modules[1:]:
         write_json(folder / path / "config.json", values)
     write_json(folder / "config_sentence_transformers.json", settings)
@@ -252,7 +255,7 @@ BI_KINDS: dict[str, Callable[[Path], None]] = {
     "splade-doc": lambda f: save_splade(f, query_weighting="binary", special_tokens=(False, True)),
     "splade-static": lambda f: save_splade(f, query_weighting="static", special_tokens=(False, True)),
     "splade-own-embeddings": lambda f: save_new(f, "Bert", wordpiece(), projection="mlm", query_pooling_strategy="max", doc_pooling_strategy="max", sparsification_strategy="relu_log"),
-    "unicoil": lambda f: save_new(f, "Bert", wordpiece(), projection="term_weight", sparsification_strategy="relu", repeated_terms="last"),
+    "unicoil": lambda f: save_new(f, "Bert", wordpiece(), projection="term_weight", sparsification_strategy="relu", query_repeated_terms="last", doc_repeated_terms="last"),
     "col": lambda f: save_new(f, "Bert", wordpiece(), **_MARKED),
     "col-attend": lambda f: save_new(f, "Bert", wordpiece(), **_MARKED, attend_to_query_expanded_tokens=True),
     "col-modernbert": lambda f: save_new(f, "ModernBert", modernbert_tokenizer(), **_TOKENS, projection="linear", embedding_dim=8),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import warnings
 from collections.abc import Iterator
 from functools import cache, cached_property
 from pathlib import Path
@@ -191,7 +192,12 @@ class Files:
     def _with_adapter(
         self, auto: type, config: PretrainedConfig, dtype: torch.dtype, ignore: tuple[str, ...], folder: Path
     ) -> PreTrainedModel:
-        """The base model with the adapter's changes added to its weights, or beside them."""
+        """The base model with the adapter's changes added to its weights, or beside them.
+
+        Raises:
+            ImportError: without the package peft.
+            ValueError: if the adapter changes layers that the base has not, or lacks some.
+        """
         try:
             from peft import PeftModel
         except ImportError as error:
@@ -199,8 +205,14 @@ class Files:
                 f"{self.name} is a PEFT adapter; pip install 'pyterrier-lir[peft]' to load it."
             ) from error
         model = self.base.backbone(auto, config, dtype, ignore)
-        with quiet(), readable(folder):
-            wrapped = PeftModel.from_pretrained(model, folder)
+        # adapters that were trained under a head name the backbone inside
+        inside = {rf"^{model.base_model_prefix}\.": ""} if model.base_model is model else None
+        with quiet(), readable(folder), warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Found missing adapter keys")
+            try:
+                wrapped = PeftModel.from_pretrained(model, folder, key_mapping=inside)
+            except UserWarning as error:
+                raise ValueError(f"The adapter {self.name} does not fit {self.base.name}: {error}") from error
         if self.merge_adapter:
             return wrapped.merge_and_unload().eval()  # type: ignore[no-any-return]
         return wrapped.base_model.model.eval()  # type: ignore[no-any-return]

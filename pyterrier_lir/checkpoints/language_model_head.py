@@ -91,6 +91,6 @@ def _plain(decoder: Any) -> nn.Linear:
 
 def has_masked_lm_head(files: Files, subfolder: str = "") -> bool:
     """Whether the checkpoint says that it is a masked language model."""
-    values = files.json(f"{subfolder}/config.json" if subfolder else "config.json")
+    values = files.json(f"{subfolder}/config.json") if subfolder else files.config
     architecture: str = (values.get("architectures") or [""])[0]
     return architecture.endswith(("ForMaskedLM", "ForPreTraining"))

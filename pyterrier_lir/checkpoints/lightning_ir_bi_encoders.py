@@ -99,7 +99,7 @@ def _config(values: dict[str, Any]) -> BiEncoderConfig:
         return BiEncoderConfig(**(fields | _splade_fields(values)), **_pooling(values, "max"))
     if kind == "unicoil":
         return BiEncoderConfig(**(fields | {"projection": "term_weight", "sparsification_strategy": "relu"}),
-                               repeated_terms="last")  # fmt: skip
+                               query_repeated_terms="last", doc_repeated_terms="last")  # fmt: skip
     if kind == "mvr":
         viewers = tuple(f"[VIE{i}]" for i in range(values.get("num_viewer_tokens", 8)))
         marked = fields.pop("add_marker_tokens", False)
@@ -196,7 +196,8 @@ def model_type(checkpoint: Checkpoint) -> str | None:
     kinds = {
         "lir-dpr": {"query_pooling_strategy": config.query_pooling_strategy},
         "splade": _splade_fields(_weightings(config)) | {"query_pooling_strategy": config.query_pooling_strategy},
-        "unicoil": {"projection": "term_weight", "sparsification_strategy": "relu", "repeated_terms": "last"},
+        "unicoil": {"projection": "term_weight", "sparsification_strategy": "relu",
+                    "query_repeated_terms": "last", "doc_repeated_terms": "last"},
         "mvr": {"query_pooling_strategy": "first", "doc_pooling_strategy": "markers",
                 "doc_markers": tuple(f"[VIE{i}]" for i in range(len(config.doc_markers)))},
         "coil": {"query_pooling_strategy": None, "doc_pooling_strategy": None, "skip_first": 1, "exact_match": True},

@@ -6,7 +6,7 @@ from torch import nn
 from transformers import AutoModel
 
 from ..config import BiEncoderConfig, Kind
-from .checkpoint import Checkpoint, ReadOptions, linear
+from .checkpoint import Checkpoint, ReadOptions, linear, max_positions
 from .files import Files, weight_files
 
 _PREFIXES = ("coil_encoder.", "")
@@ -35,12 +35,12 @@ def read(files: Files, options: ReadOptions) -> Checkpoint:
     weights = files.tensors([f"{prefix}tok_proj.weight", f"{prefix}tok_proj.bias"], dtype=options.dtype)
     backbone_config = files.backbone_config()
     tokenizer = files.tokenizer(backbone_config)
-    special = tuple(
-        t for t in (tokenizer.cls_token, tokenizer.sep_token, tokenizer.pad_token, tokenizer.mask_token) if t
-    )
+    special = tuple(str(token) for token in (tokenizer.cls_token, tokenizer.pad_token) if token)
+    positions = max_positions(backbone_config) or 512
     config = BiEncoderConfig(
-        query_length=32, doc_length=512, projection="term_weight", sparsification_strategy="relu",
-        query_mask_scoring_tokens=special, doc_mask_scoring_tokens=special,
+        query_length=min(128, positions), doc_length=min(512, positions), projection="term_weight",
+        sparsification_strategy="relu", query_mask_scoring_tokens=special, doc_mask_scoring_tokens=special,
+        query_repeated_terms="sum",
     )  # fmt: skip
     renamed = {f"{prefix}bert.": ""} if prefix else None
     backbone = files.backbone(AutoModel, backbone_config, options.dtype, renamed=renamed)
