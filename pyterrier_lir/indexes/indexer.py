@@ -1,0 +1,157 @@
+"""Indexer: documents with vectors into an index of their kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sized
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, cast
+
+import pandas as pd
+import pyterrier as pt
+
+from ..columns import VECTOR_COLUMNS, token_weights
+from ..config import BiEncoderConfig
+from ..vectors import TokenVectors, Vectors
+from .building import Document, Plan, build
+from .storage import Mode
+
+if TYPE_CHECKING:
+    from .index import LIRIndex
+
+_ROWS = 1_024  # documents that are checked and written together
+_GONE = ("version", "docs", "shards", "deleted")  # what the metadata has beside the header
+
+
+class Indexer(pt.Indexer):
+    """Builds an index from documents that have vectors: `(encoder.doc_encoder() >> index.indexer()).index(corpus)`.
+
+    Args:
+        index: where to.
+        mode: `create`, `overwrite`, `append`, or `resume` an interrupted build.
+        include_fields: strings of the documents that are stored beside their vectors, such as `text`.
+        replace: with `append`, whether documents take the place of those that have their docno.
+        config: how vectors are compared; None for the dot product (for token vectors, MaxSim).  The transformers of
+            `LIRBiEncoder` do not tell it, so give `LIRBiEncoder(m).config()` where the model does otherwise.
+        model: the model's name and the like, kept for the record.
+        shard_docs: documents of a shard.
+        verbose: show a progress bar.
+        settings: of the kind of index, such as `dtype`.
+
+    Raises:
+        FileExistsError, FileNotFoundError, ValueError: see `storage.Build` and `building.build`.
+    """
+
+    def __init__(
+        self,
+        index: LIRIndex,
+        *,
+        mode: Mode = "create",
+        include_fields: Iterable[str] = (),
+        replace: bool = False,
+        config: BiEncoderConfig | None = None,
+        model: dict[str, Any] | None = None,
+        shard_docs: int = 262_144,
+        verbose: bool = False,
+        **settings: Any,
+    ) -> None:
+        self.index_ = index
+        self.mode, self.include_fields, self.replace = mode, tuple(include_fields), replace
+        self.config, self.model, self.shard_docs, self.verbose = config, model or {}, shard_docs, verbose
+        self.settings = settings
+
+    def index(self, iter: Iterable[Document], **kwargs: Any) -> LIRIndex:
+        """Build the index and open it.
+
+        Args:
+            iter: documents with `docno`, the stored fields, and `doc_vec`, `toks` or `doc_embs`.
+        """
+        column = VECTOR_COLUMNS[self.index_.KIND][1]
+        stream = _Stream(iter)
+        first = stream.peek()
+        if first is not None and column not in first:
+            raise ValueError(
+                f"Documents have no {column!r} (they have: {', '.join(first)}); put a doc_encoder() in front."
+            )
+        config = self.config or default_config(self.index_.KIND)
+        size = None if first is None or self.index_.KIND == "sparse" else int(pd.Series([first[column]])[0].shape[-1])
+        header = make_header(self.index_, config, size, self.model, self.include_fields, dict(self.settings))
+        total = len(iter) if isinstance(iter, Sized) else None
+        plan = Plan(self.index_.folder, self.mode, header, lambda folder: self.index_._writer(folder, header),
+                    self.include_fields, self.replace, self.shard_docs, total, self.verbose)  # fmt: skip
+
+        def encode(docs: Iterator[Document]) -> Iterator[tuple[list[Document], Vectors]]:
+            while part := list(islice(docs, _ROWS)):
+                frame = pd.DataFrame({"docno": [doc.get("docno") for doc in part],
+                                      column: pd.Series([doc.get(column) for doc in part], dtype=object)})  # fmt: skip
+                yield part, self.index_._vectors(frame, config)
+
+        build(plan, stream, encode)
+        self.index_.reopen()
+        return self.index_
+
+    def index_inputs(self) -> list[list[str]]:
+        """The columns that documents need."""
+        return [["docno", VECTOR_COLUMNS[self.index_.KIND][1], *self.include_fields]]
+
+    def __repr__(self) -> str:
+        return f"{self.index_!r}.indexer(mode={self.mode!r})"
+
+
+class _Stream:
+    """An iterator whose first item can be looked at."""
+
+    def __init__(self, items: Iterable[Document]) -> None:
+        self._items = iter(items)
+
+    def peek(self) -> Document | None:
+        first = next(self._items, None)
+        if first is not None:
+            self._items = chain([first], self._items)
+        return first
+
+    def __iter__(self) -> Iterator[Document]:
+        return self._items
+
+
+def default_config(kind: str) -> BiEncoderConfig:
+    """How vectors are compared where nothing is said."""
+    if kind == "sparse":
+        return BiEncoderConfig.splade()
+    if kind == "multi_vector":
+        return BiEncoderConfig(query_pooling_strategy=None, doc_pooling_strategy=None)
+    return BiEncoderConfig()
+
+
+def make_header(
+    index: LIRIndex, config: BiEncoderConfig, size: int | None, model: dict[str, Any], fields: tuple[str, ...],
+    settings: dict[str, Any],
+) -> dict[str, Any]:  # fmt: skip
+    """What an index is: type, model, comparison of vectors, stored fields, and the settings of its kind.
+
+    Raises:
+        TypeError: for settings that the kind does not have.
+        ValueError: if the configuration is of another kind.
+    """
+    if config.kind != index.KIND:
+        raise ValueError(f"{config.kind} vectors do not go into a {type(index).__name__}.")
+    own = index._header(config, size, settings)
+    if settings:
+        raise TypeError(f"{type(index).__name__} has no setting {', '.join(settings)}; it has: {', '.join(own)}.")
+    return {
+        "type": index.ARTIFACT_TYPE, "format": index.ARTIFACT_FORMAT, "package_hint": index.ARTIFACT_PACKAGE_HINT,
+        "model": model, "config": config.to_dict(), "fields": list(fields), **own,
+    }  # fmt: skip
+
+
+def header_of(meta: dict[str, Any]) -> dict[str, Any]:
+    """The header of a complete index."""
+    return {name: value for name, value in meta.items() if name not in _GONE}
+
+
+def rows_of(index: LIRIndex, vectors: Vectors) -> list[Any]:
+    """One value of a document column for each row."""
+    if isinstance(vectors, TokenVectors):
+        return list(vectors.rows()) if len(vectors) else []
+    if index.KIND == "sparse":
+        return token_weights(cast("Any", vectors), index.terms)  # type: ignore[attr-defined]
+    return list(cast("Any", vectors))

@@ -1,0 +1,224 @@
+"""Retriever and IndexScorer: queries with vectors become results; results get scores from stored vectors."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pandas as pd
+import pyterrier as pt
+from typing_extensions import Self
+
+from ..columns import VECTOR_COLUMNS
+from ..vectors import take
+from .index import LIRIndex, Mask
+from .search import Searcher, open_engine
+
+if TYPE_CHECKING:
+    from ..vectors import Positions, Vectors
+
+_QUERIES = 256  # that are searched together
+_PAIRS = 65_536  # that are scored together
+
+
+class _OnIndex(pt.Transformer):
+    """What both do: read queries' vectors, score pairs, be equal by their settings."""
+
+    index: LIRIndex
+
+    def _settings(self) -> tuple[Any, ...]:
+        names = list(inspect.signature(type(self).__init__).parameters)[1:]
+        return tuple(_frozen(getattr(self, name)) for name in names)
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self._settings() == cast("Self", other)._settings()
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._settings()))
+
+    @property
+    def _query_column(self) -> str:
+        return VECTOR_COLUMNS[self.index.KIND][0]
+
+    def _rescored(self, inp: pd.DataFrame) -> pd.DataFrame:
+        """Results with scores from stored vectors, ranked."""
+        if inp.empty:
+            return cast("pd.DataFrame", pt.model.add_ranks(inp.assign(score=pd.Series(dtype=float))))
+        codes, first = np.unique(pd.factorize(inp["qid"].astype(object))[0], return_index=True)
+        query_of = pd.factorize(inp["qid"].astype(object))[0]
+        queries = self.index._queries(inp.iloc[first[np.argsort(codes)]])
+        docids = self.index.docids_of(inp["docno"].astype(object))
+        if (docids < 0).any():
+            row = int((docids < 0).argmax())
+            raise ValueError(
+                f"{(docids < 0).sum()} of {len(inp)} rows have a docno that {self.index!r} does not hold, first "
+                f"qid={inp['qid'].iloc[row]!r}, docno={inp['docno'].iloc[row]!r}."
+            )
+        return cast("pd.DataFrame", pt.model.add_ranks(inp.assign(score=self._scores(queries, query_of, docids))))
+
+    def _scores(self, queries: Vectors, query_of: Positions, docids: Positions) -> np.ndarray:
+        out = np.empty(len(docids))
+        order = np.argsort(docids, kind="stable")  # reads the files from front to back
+        for start in range(0, len(order), _PAIRS):
+            rows = order[start : start + _PAIRS]
+            distinct, doc_of = np.unique(docids[rows], return_inverse=True)
+            docs = self.index.vectors_of(distinct)
+            out[rows] = self.index.pair_scores(queries, docs, query_of[rows], doc_of)
+        return out
+
+    def _with_fields(self, out: pd.DataFrame, fields: Iterable[str], docids: Positions) -> pd.DataFrame:
+        texts = {name: pd.Series(self.index.field_of(name, docids), index=out.index, dtype=object) for name in fields}
+        return out.assign(**texts)
+
+
+class IndexScorer(_OnIndex):
+    """Scores results by the stored vectors of their documents: `bm25 >> encoder.query_encoder() >> index.scorer()`.
+
+    Args:
+        index: that holds the documents.
+
+    Raises:
+        ValueError: for documents that the index does not hold, or queries' vectors that do not fit.
+    """
+
+    def __init__(self, index: LIRIndex) -> None:
+        self.index = index
+
+    def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
+        """Score each row's query and document, and rank anew within each query."""
+        with pt.validate.any(inp, context=self) as check:
+            check.result_frame(extra_columns=[self._query_column])
+        return self._rescored(inp)
+
+    def __repr__(self) -> str:
+        return f"{self.index!r}.scorer()"
+
+
+class Retriever(_OnIndex):
+    """Finds the documents that are most similar to queries with vectors.
+
+    Results are ordered by score, equal ones by docid.  A frame that has documents already is scored instead, without
+    further ones.
+
+    Args:
+        index: that is searched.
+        engine: how; see `pyterrier_lir.indexes.search.ENGINES`.
+        num_results: most documents of a query; `retriever % 10` searches for 10.
+        docnos: search these documents only.
+        where: search the documents only whose stored fields are so: a function from a frame with a column for each
+            field to a mask.
+        include_fields: stored fields that are added to the results, such as `text`.
+        verbose: show a progress bar.
+        options: of the engine.
+
+    Raises:
+        ValueError: for an unknown engine or option, or queries' vectors that do not fit the index.
+    """
+
+    def __init__(
+        self,
+        index: LIRIndex,
+        engine: str = "exact",
+        *,
+        num_results: int = 1_000,
+        docnos: Iterable[str] | None = None,
+        where: Callable[[pd.DataFrame], Any] | None = None,
+        include_fields: Iterable[str] = (),
+        verbose: bool = False,
+        options: dict[str, Any] | None = None,
+        **more: Any,
+    ) -> None:
+        if not isinstance(num_results, int) or num_results < 1:
+            raise ValueError(f"num_results={num_results!r}; allowed: a positive number.")
+        self.index, self.engine, self.num_results, self.verbose = index, engine, num_results, verbose
+        self.docnos = None if docnos is None else tuple(docnos)
+        self.where, self.include_fields = where, tuple(include_fields)
+        self.options = {**(options or {}), **more}
+
+    def fuse_rank_cutoff(self, k: int) -> Retriever | None:
+        """`retriever % k` as a retriever of k documents."""
+        if k >= self.num_results:
+            return None
+        return Retriever(self.index, self.engine, num_results=k, docnos=self.docnos, where=self.where,
+                         include_fields=self.include_fields, verbose=self.verbose, options=self.options)  # fmt: skip
+
+    def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
+        """Search for each query; score results that are there already."""
+        with pt.validate.any(inp, context=self) as check:
+            check.query_frame(extra_columns=[self._query_column], mode="search")
+            check.result_frame(extra_columns=[self._query_column], mode="score")
+        if check.mode == "score":
+            return self._rescored(inp)
+        if inp.empty:
+            return self._results(inp, np.empty((0, 0), np.int64), np.empty((0, 0), np.float32))
+        codes, first = _distinct(inp[self._query_column])
+        queries = self.index._queries(inp.iloc[first])
+        docids, scores = self.search(queries)
+        return self._results(inp, docids[codes], scores[codes])
+
+    def search(self, queries: Vectors) -> tuple[np.ndarray, np.ndarray]:
+        """(docids, scores) of the best documents, (queries, num_results), -1 where there are no more."""
+        count = queries.shape[0] if hasattr(queries, "shape") else len(queries)
+        parts = []
+        for start in pt.tqdm(range(0, count, _QUERIES), disable=not self.verbose, desc="searching", unit="batch"):
+            part = take(queries, np.arange(start, min(start + _QUERIES, count)))
+            parts.append(self.searcher.search(part, self.num_results, self.candidates))
+        docids, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return docids, scores
+
+    @cached_property
+    def searcher(self) -> Searcher:
+        """The search engine, opened."""
+        return open_engine(self.index, self.engine, self.options)
+
+    @cached_property
+    def candidates(self) -> Mask | None:
+        """Which docids may be found; None for all."""
+        index = self.index
+        masks = [] if index.deleted is None else [~index.deleted]
+        if self.docnos is not None:
+            masks.append(index.mask_of(self.docnos))
+        if self.where is not None:
+            masks.append(self._where())
+        return np.logical_and.reduce(masks) if masks else None
+
+    def _where(self) -> Mask:
+        mask = np.zeros(self.index.docids, dtype=bool)
+        for start in range(0, len(mask), 65_536):
+            docids = np.arange(start, min(start + 65_536, len(mask)))
+            fields = {name: self.index.field_of(name, docids) for name in self.index.meta["fields"]}
+            found = cast("Any", self.where)(pd.DataFrame({"docno": self.index.docnos_of(docids), **fields}))
+            mask[docids] = np.asarray(found, dtype=bool)
+        return mask
+
+    def _results(self, inp: pd.DataFrame, docids: np.ndarray, scores: np.ndarray) -> pd.DataFrame:
+        """The rows of queries, once for each document found."""
+        there = docids >= 0
+        counts = there.sum(axis=1)
+        rows = np.repeat(np.arange(len(inp)), counts)
+        found = docids[there]
+        ranks = (np.cumsum(there, axis=1) - 1)[there]
+        out = inp.iloc[rows].reset_index(drop=True)
+        out = out.assign(docno=pd.Series(self.index.docnos_of(found), dtype=object),
+                         score=scores[there].astype(np.float64), rank=ranks)  # fmt: skip
+        return self._with_fields(out, self.include_fields, found)
+
+    def __repr__(self) -> str:
+        more = "".join(f", {name}={value!r}" for name, value in self.options.items())
+        return f"{self.index!r}.retriever({self.engine!r}, num_results={self.num_results}{more})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {n: v for n, v in self.__dict__.items() if n not in ("searcher", "candidates")}
+
+
+def _distinct(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Which distinct object each row has, and the first row of each; rows of a query share their vectors."""
+    codes, _ = pd.factorize(np.fromiter((id(value) for value in column), dtype=np.int64, count=len(column)))
+    return codes, np.unique(codes, return_index=True)[1]
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(sorted(value.items())) if isinstance(value, dict) else value

@@ -1,0 +1,255 @@
+"""How an index lies on disk: shards that are written whole, and a metadata file that is written last.
+
+    x.lir/                 a complete index
+      pt_meta.json         what it is, which shards it has; written last
+      00000/ 00001/ ...    a shard: docnos, fields and the arrays of the index's kind
+      deleted-N.npy        True for documents that are no more; the metadata names the one that counts
+      engines/             what search engines made of the vectors
+    x.lir.building/        a build under way, or one that was interrupted
+      build.json           what it will be, where it started
+      00000/ ...           complete shards; one under way ends in .part
+
+A shard is made under another name, brought to the disk and renamed; so is the index.  Whatever kills a build, the index
+is either as before or not there, and the complete shards wait for `mode="resume"`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .arrays import write_array
+
+VERSION = 1
+META, BUILD = "pt_meta.json", "build.json"
+Mode = Literal["create", "overwrite", "append", "resume"]
+MODES: tuple[str, ...] = get_args(Mode)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A part of an index: its folder, its number of documents, and the docid of its first."""
+
+    folder: Path
+    docs: int
+    start: int
+
+
+def building_path(path: Path) -> Path:
+    """Where a build of the index at `path` is under way."""
+    return path.with_name(path.name + ".building")
+
+
+def read_meta(path: Path) -> dict[str, Any]:
+    """The metadata of a complete index.
+
+    Raises:
+        FileNotFoundError: if there is no index, or only a part of one.
+        ValueError: if it was written by a later version, or is no index of this package.
+    """
+    if not (path / META).is_file():
+        if building_path(path).is_dir():
+            raise FileNotFoundError(
+                f"{path} is incomplete: its build was interrupted. Index again with mode='resume' to go on, or with "
+                "mode='overwrite' to start anew."
+            )
+        raise FileNotFoundError(f"{path} is no index: it has no {META}.")
+    meta: dict[str, Any] = json.loads((path / META).read_text(encoding="utf-8"))
+    if meta.get("format") != "lir":
+        raise ValueError(f"{path} is a {meta.get('type')} of format {meta.get('format')!r}, not of this package.")
+    if meta["version"] > VERSION:
+        raise ValueError(
+            f"{path} was written by a later version (format {meta['version']}; this one reads up to {VERSION})."
+        )
+    return meta
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write a JSON file that is either the old or the new one, whenever the machine stops."""
+    part = path.with_name(path.name + ".part")
+    with part.open("w", encoding="utf-8") as file:
+        json.dump(values, file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_deleted(path: Path, deleted: NDArray[np.bool_]) -> str:
+    """Write a mask of deleted documents beside the others, and return its name."""
+    number = max([int(file.stem.partition("-")[2]) for file in path.glob("deleted-*.npy")], default=0) + 1
+    write_array(path / f"deleted-{number}.npy", deleted)
+    return f"deleted-{number}.npy"
+
+
+def delete(path: Path, deleted: NDArray[np.bool_]) -> None:
+    """Let the index have these deleted documents, and no others."""
+    meta = read_meta(path)
+    write_json(path / META, {**meta, "deleted": write_deleted(path, deleted)})
+    if meta.get("deleted"):
+        (path / meta["deleted"]).unlink(missing_ok=True)
+
+
+def shards_of(path: Path, meta: dict[str, Any]) -> list[Shard]:
+    """The shards of a complete index, in the order of docids."""
+    found, start = [], 0
+    for entry in meta["shards"]:
+        found.append(Shard(path / entry["name"], entry["docs"], start))
+        start += entry["docs"]
+    return found
+
+
+class Build:
+    """A build under way in the folder beside the index.
+
+    Args:
+        path: where the index will be.
+        mode: `create` refuses what is there, `overwrite` replaces it, `append` adds to it, `resume` goes on with an
+            interrupted build (and starts one where there is none).
+        header: what the index will be: its type and settings, JSON values.  Those of an index that is appended to or
+            of a build that goes on must be the same.
+
+    Attributes:
+        docs: documents that are already in complete shards of this build; the stream begins with them.
+        start: docid of the first document that this build adds.
+
+    Raises:
+        FileExistsError: if there is an index or an interrupted build that the mode does not allow for.
+        FileNotFoundError: if there is no index to append to.
+        ValueError: for an unknown mode or other settings.
+    """
+
+    def __init__(self, path: Path, mode: Mode, header: dict[str, Any]) -> None:
+        if mode not in MODES:
+            raise ValueError(f"mode={mode!r}; allowed: {', '.join(map(repr, MODES))}.")
+        self.path, self.work = path, building_path(path)
+        self._header = header
+        state = self._state(mode)
+        self._base: list[dict[str, Any]] = state["base"]
+        self._shards: list[dict[str, Any]] = state["shards"]
+        self.start = sum(shard["docs"] for shard in self._base)
+        self.docs = sum(shard["docs"] for shard in self._shards)
+        for part in self.work.glob("*.part"):
+            shutil.rmtree(part)
+
+    def _state(self, mode: Mode) -> dict[str, Any]:
+        if mode == "overwrite" and self.work.is_dir():
+            shutil.rmtree(self.work)
+        if self.work.is_dir():
+            return self._interrupted(mode)
+        base: list[dict[str, Any]] = []
+        if (self.path / META).exists() and mode != "overwrite":
+            if mode == "create":
+                raise FileExistsError(f"{self.path} already holds an index; choose mode='overwrite' or 'append'.")
+            meta = read_meta(self.path)
+            self._same(meta)
+            base = meta["shards"]
+            if mode == "resume":
+                raise FileExistsError(f"{self.path} is complete: there is nothing to resume.")
+        elif mode == "append":
+            read_meta(self.path)
+        elif self.path.exists() and mode != "overwrite" and any(self.path.iterdir()):
+            raise FileExistsError(f"{self.path} exists and is no index; choose another path.")
+        elif self.path.exists() and mode == "overwrite":
+            read_meta(self.path)  # nothing else than an index is overwritten
+        self.work.mkdir(parents=True)
+        state = {"header": self._header, "base": base, "mode": "append" if base else "create", "shards": []}
+        write_json(self.work / BUILD, state)
+        return state
+
+    def _interrupted(self, mode: Mode) -> dict[str, Any]:
+        if mode != "resume":
+            raise FileExistsError(
+                f"{self.work} holds an interrupted build of {self.path}; choose mode='resume' to go on with it, or "
+                "mode='overwrite' to start anew."
+            )
+        state: dict[str, Any] = json.loads((self.work / BUILD).read_text(encoding="utf-8"))
+        self._same(state["header"])
+        return state
+
+    def _same(self, other: dict[str, Any]) -> None:
+        """Compare what this build makes with what is there."""
+        changed = [name for name, value in self._header.items() if other.get(name) != value]
+        if changed:
+            told = "; ".join(f"{name}: {other.get(name)!r} there, {self._header[name]!r} now" for name in changed)
+            raise ValueError(f"{self.path} was begun with other settings ({told}).")
+
+    @contextmanager
+    def shard(self) -> Iterator[tuple[Path, Callable[[int], None]]]:
+        """A folder for the next shard, and a function that is told its number of documents when it is whole."""
+        name = f"{len(self._base) + len(self._shards):05d}"
+        part = self.work / f"{name}.part"
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+
+        def whole(docs: int) -> None:
+            sync_folder(part)
+            part.rename(self.work / name)
+            self._shards.append({"name": name, "docs": docs})
+            state = json.loads((self.work / BUILD).read_text(encoding="utf-8"))
+            write_json(self.work / BUILD, {**state, "shards": self._shards})
+            self.docs += docs
+
+        try:
+            yield part, whole
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+    def shards(self) -> list[Shard]:
+        """The shards of the index that is appended to, then the complete ones of this build."""
+        folders = [(self.path, shard) for shard in self._base] + [(self.work, shard) for shard in self._shards]
+        found, start = [], 0
+        for folder, shard in folders:
+            place = folder / shard["name"]  # an interrupted end of an appending build has moved some already
+            found.append(Shard(place if place.is_dir() else self.path / shard["name"], shard["docs"], start))
+            start += shard["docs"]
+        return found
+
+    def finish(self, deleted: NDArray[np.bool_] | None = None) -> None:
+        """Make the index of the shards.
+
+        Args:
+            deleted: documents (by docid) that are no more, if they are to be others than before.
+        """
+        shards = [*self._base, *self._shards]
+        docs = sum(shard["docs"] for shard in shards)
+        meta = {"version": VERSION, **self._header, "docs": docs, "shards": shards}
+        if self._base:
+            meta["deleted"] = read_meta(self.path).get("deleted")
+            if deleted is not None:
+                meta["deleted"] = write_deleted(self.path, deleted)
+            for shard in self._shards:
+                if (self.work / shard["name"]).is_dir():
+                    shutil.rmtree(self.path / shard["name"], ignore_errors=True)
+                    (self.work / shard["name"]).rename(self.path / shard["name"])
+            shutil.rmtree(self.path / "engines", ignore_errors=True)
+            write_json(self.path / META, meta)
+            shutil.rmtree(self.work)
+            return
+        write_json(self.work / META, meta)
+        old = self.path.with_name(self.path.name + ".old")
+        shutil.rmtree(old, ignore_errors=True)
+        if self.path.exists():
+            self.path.rename(old)
+        self.work.rename(self.path)
+        sync_folder(self.path.parent)
+        (self.path / BUILD).unlink()
+        shutil.rmtree(old, ignore_errors=True)
