@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from .config import BiEncoderConfig, CrossEncoderConfig
     from .data.documentation import DocumentationDataset
     from .models import BiEncoderModel, CrossEncoderModel, load_model
-    from .pipeline import LIRBiEncoder, LIRReRanker
+    from .indexes import LIRDenseIndex, LIRIndex, open_index
+    from .pipeline import LIRBiEncoder, LIRIndexer, LIRReRanker, LIRRetriever
 
 __all__ = [
     "BiEncoderConfig",
@@ -23,8 +24,13 @@ __all__ = [
     "CrossEncoderModel",
     "DocumentationDataset",
     "LIRBiEncoder",
+    "LIRDenseIndex",
+    "LIRIndex",
+    "LIRIndexer",
     "LIRReRanker",
+    "LIRRetriever",
     "load_model",
+    "open_index",
 ]
 
 _HOME = {
@@ -34,8 +40,13 @@ _HOME = {
     "CrossEncoderModel": "models",
     "DocumentationDataset": "data.documentation",
     "LIRBiEncoder": "pipeline",
+    "LIRDenseIndex": "indexes",
+    "LIRIndex": "indexes",
+    "LIRIndexer": "pipeline",
     "LIRReRanker": "pipeline",
+    "LIRRetriever": "pipeline",
     "load_model": "models",
+    "open_index": "indexes",
 }
 
 

@@ -62,7 +62,7 @@ def prepare(model: Model, device: torch.device, precision: str) -> Model:
         return model
     model = copy.deepcopy(model, {id(p): p for p in model.parameters()})
     make = int8_linear if precision == "int8" else PackedLinear
-    replace_linears(model.backbone, make, _plain_layers(model.backbone))
+    replace_linears(model.backbone, make, _plain_layers(model))
     if isinstance(model, BiEncoderModel) and packs(dtype):
         for output in model.outputs:
             _pack_head(output)
@@ -79,10 +79,12 @@ def _pack_head(output: nn.Module) -> None:
         replace_linears(head, PackedLinear, set())  # type: ignore[arg-type]
 
 
-def _plain_layers(backbone: PreTrainedModel) -> set[str]:
+def _plain_layers(model: Model) -> set[str]:
     """Layers whose plain weights are read: `FirstTokenLayer`'s, and the vocabulary's, of which a few rows are."""
+    backbone: PreTrainedModel = model.backbone
     keep = {name for name, module in backbone.named_modules() if module is backbone.get_output_embeddings()}
-    if has_first_token_layer(backbone):
+    first_only = not isinstance(model, BiEncoderModel) or any(model.reads_first_only(side) for side in (True, False))
+    if first_only and has_first_token_layer(backbone):
         prefix = "" if backbone.base_model is backbone else backbone.base_model_prefix + "."
         last = len(backbone.base_model.encoder.layer) - 1
         keep |= {f"{prefix}encoder.layer.{last}.attention.self.{name}" for name in ("key", "value")}

@@ -29,12 +29,13 @@ MAY_IMPORT = {
     "precision": {"config", "models", "cpu_kernels"},
     "engine": {"config", "models", "encoding", "tokenization", "precision", "memory", "vectors"},
     "columns": {"config", "vectors"},
-    "pipeline": {"config", "checkpoints", "columns", "engine", "models", "precision", "vectors"},
+    "indexes": {"config", "columns", "cpu_kernels", "models", "vectors"},
+    "pipeline": {"config", "checkpoints", "columns", "engine", "indexes", "models", "precision", "vectors"},
     "data": set(),
     "demo": {"data", "pipeline"},
     "cli": set(),
     "__main__": {"cli"},
-    "__init__": {"config", "data", "models", "pipeline"},
+    "__init__": {"config", "data", "indexes", "models", "pipeline"},
 }
 PYTERRIER_ROOMS = {"columns", "pipeline", "indexes", "demo"}  # the demo is a user of PyTerrier, as a notebook is
 

@@ -126,13 +126,13 @@ def save_modules(folder: Path, modules: list[tuple[str, str, dict[str, Any]]], *
     write_json(folder / "config_sentence_transformers.json", settings)
 
 
-def save_dense_module(folder: Path, size: int, **values: Any) -> dict[str, Any]:
+def save_dense_module(folder: Path, size: int, width: int = WIDTH, **values: Any) -> dict[str, Any]:
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({"linear.weight": torch.randn(size, WIDTH) * 0.3}, folder / "model.safetensors")
+    save_file({"linear.weight": torch.randn(size, width) * 0.3}, folder / "model.safetensors")
     identity = "torch.nn.modules.linear.Identity"
-    return {"in_features": WIDTH, "out_features": size, "bias": False, "activation_function": identity, **values}
+    return {"in_features": width, "out_features": size, "bias": False, "activation_function": identity, **values}
 
 
 def save_pylate(folder: Path, modernbert: bool = False, **settings: Any) -> None:

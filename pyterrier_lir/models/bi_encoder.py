@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ from ..checkpoints.checkpoint import Checkpoint, Output, max_positions
 from ..config import BiEncoderConfig, Kind
 from ..text_tokenizer import TextTokenizer, masked_ids
 from .backbone import PACKABLE, PACKED, Inputs, attention, states
+from .first_token import first_token_only, has_first_token_layer
 from .heads import pool
 from .vocabulary import Vocabulary, sparsify
 
@@ -34,6 +36,7 @@ class BiEncoderModel(nn.Module):
         config: what makes the checkpoint what it is; of several outputs, the first.
         outputs: an `OutputModel` for each output.
         tokenizers: tokenise queries and documents, in this order.
+        fingerprint: tells models with other weights apart, in whatever precision they were loaded.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -44,6 +47,8 @@ class BiEncoderModel(nn.Module):
         first = Output(checkpoint.config, checkpoint.head, checkpoint.term_weights)
         self.outputs: Sequence[OutputModel] = _modules(OutputModel(output) for output in (first, *checkpoint.also))
         self._tokenize_by(checkpoint.tokenizer)
+        self.plain = False  # leave shortcuts out, to compare with
+        self.fingerprint = _fingerprint(self)
         self.eval()
 
     @classmethod
@@ -194,6 +199,15 @@ class BiEncoderModel(nn.Module):
         """Whether queries (or documents) go through the backbone; those of inference-free models do not."""
         return any(config.of(query, "weighting") not in ("static", "binary") for config in self.configs)
 
+    def reads_first_only(self, query: bool) -> bool:
+        """Whether nothing reads more than the first token of the last layer."""
+        firsts = all(c.kind == "dense" and c.of(query, "pooling_strategy") == ("first",) for c in self.configs)
+        return firsts and has_first_token_layer(self.backbone)
+
+    def _first_only(self, query: bool) -> bool:
+        unskipped = all(output.skips[0 if query else 1] == 0 for output in self.outputs)
+        return unskipped and self.reads_first_only(query) and not self.plain and not torch.is_grad_enabled()
+
     def forward(self, inputs: Inputs, query: bool) -> dict[Kind, Tensor]:
         """The numbers of each output.
 
@@ -202,13 +216,28 @@ class BiEncoderModel(nn.Module):
             `multi_vector` (tokens, D) of the tokens that count, or (B, D) where that side is pooled.  All float32.
         """
         with attention(self.backbone, PACKED if inputs.offsets is not None else None):
-            found = states(self.backbone, inputs)
+            if self._first_only(query):
+                with first_token_only(self.backbone):
+                    found = states(self.backbone, inputs)[:, :1]
+                inputs = replace(inputs, offsets=None, mask=None)
+            else:
+                found = states(self.backbone, inputs)
         return {output.config.kind: output(found, inputs, query) for output in self.outputs}
 
 
 def _modules(outputs: Iterable[OutputModel]) -> Sequence[OutputModel]:
     """The outputs as a list that torch knows of."""
     return cast("Sequence[OutputModel]", nn.ModuleList(outputs))
+
+
+def _fingerprint(model: nn.Module) -> str:
+    """A digest of the names, the shapes and some numbers of all weights, before they are packed for a device."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.state_dict().items()):
+        few = weight.detach().reshape(-1)[:: max(1, weight.numel() // 16)][:16]
+        digest.update(f"{name}{tuple(weight.shape)}".encode())
+        digest.update(few.to(torch.bfloat16).float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 class OutputModel(nn.Module):

@@ -90,5 +90,10 @@ def first_token_only(backbone: PreTrainedModel) -> Iterator[None]:
 
 
 def has_first_token_layer(backbone: PreTrainedModel) -> bool:
-    """Whether `first_token_only` knows this backbone."""
-    return backbone.config.model_type in BERT_LIKE and not getattr(backbone.config, "is_decoder", False)
+    """Whether `first_token_only` knows this backbone; it reads plain weights, so no adapters may be in the last layer."""
+    if backbone.config.model_type not in BERT_LIKE or getattr(backbone.config, "is_decoder", False):
+        return False
+    layers: Any = backbone.base_model.encoder.layer
+    last = getattr(layers[-1], "layer", layers[-1])  # while `first_token_only` is in place
+    attention = last.attention.self
+    return type(attention.key) is nn.Linear and type(attention.value) is nn.Linear

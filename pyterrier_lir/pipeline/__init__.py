@@ -2,5 +2,6 @@
 
 from .bi_encoder import LIRBiEncoder
 from .reranker import LIRReRanker
+from .retrieval import LIRIndexer, LIRRetriever
 
-__all__ = ["LIRBiEncoder", "LIRReRanker"]
+__all__ = ["LIRBiEncoder", "LIRIndexer", "LIRReRanker", "LIRRetriever"]

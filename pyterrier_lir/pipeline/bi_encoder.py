@@ -162,7 +162,11 @@ class LIRBiEncoder(ModelTransformer):
 
     def _encode(self, engine: Engine, texts: list[str], query: bool) -> Encoded:
         """Vectors of distinct texts, sparse ones pruned."""
-        encoded = dict(engine.encode(texts, query))
+        return self.pruned(engine.encode(texts, query), query)
+
+    def pruned(self, encoded: Encoded, query: bool) -> Encoded:
+        """Encoded queries or documents with their sparse vectors pruned as the settings say."""
+        encoded = dict(encoded)
         side = "query" if query else "doc"
         top_k, threshold = getattr(self, f"{side}_top_k"), getattr(self, f"{side}_threshold")
         if "sparse" in encoded and (top_k is not None or threshold is not None):

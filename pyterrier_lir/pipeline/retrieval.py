@@ -1,0 +1,332 @@
+"""LIRIndexer and LIRRetriever: a bi-encoder and an index in one."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sized
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+import pandas as pd
+import pyterrier as pt
+
+from ..columns import VECTOR_COLUMNS
+from ..indexes import INDEXES, LIRIndex, open_index
+from ..indexes.building import Document, Plan, build
+from ..indexes.indexer import make_header
+from ..indexes.storage import Mode
+from ..vectors import TokenVectors, Vectors
+from .bi_encoder import LIRBiEncoder
+from .model_transformer import label
+
+if TYPE_CHECKING:
+    from ..engine import Engine, Model
+    from ..models import BiEncoderModel
+
+_ENCODER = {field.name for field in dataclasses.fields(LIRBiEncoder) if field.init} - {"model"}
+ModelName = "str | os.PathLike[str] | Model"
+
+
+class LIRIndexer(pt.Indexer):
+    """Encodes documents with a bi-encoder and writes an index of the model's kind.
+
+    Args:
+        model: a hub id, a folder, or a loaded model.
+        index: the folder of the index.
+        mode: `create`, `overwrite`, `append`, or `resume` an interrupted build.
+        include_fields: strings of the documents that are stored too, such as `text`.
+        replace: with `append`, whether documents take the place of those that have their docno.
+        shard: `(i, n)` indexes the i-th of n parts of the documents, to be joined with `LIRIndex.merge`; `"rank"` that
+            of this process among those that torchrun, SLURM or Lightning started.  The part is written to a folder of
+            its own, which `folder` tells.
+        shard_docs: documents of a file of the index.
+        verbose: show a progress bar.
+        settings: of the encoder (see `LIRBiEncoder`, such as `text_field`, `device`, `doc_length`) and of the kind of
+            index (such as `dtype`).
+
+    Raises:
+        FileExistsError, FileNotFoundError: if there is (no) index where the mode wants none (one).
+        ValueError: for documents without docno or text, or a model with several outputs.
+
+    >>> LIRIndexer("webis/splade", "msmarco.lir", doc_top_k=128)
+    LIRIndexer('webis/splade', 'msmarco.lir', doc_top_k=128)
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | Model,
+        index: str | os.PathLike[str],
+        *,
+        mode: Mode = "create",
+        include_fields: Iterable[str] = (),
+        replace: bool = False,
+        shard: tuple[int, int] | Literal["rank"] | None = None,
+        shard_docs: int = 262_144,
+        verbose: bool = False,
+        **settings: Any,
+    ) -> None:
+        self.model, self.index_path, self.mode = model, index, mode
+        self.include_fields, self.replace, self.verbose = tuple(include_fields), replace, verbose
+        self.shard, self.shard_docs, self.settings = _rank() if shard == "rank" else shard, shard_docs, settings
+        if self.shard is not None and not 0 <= self.shard[0] < self.shard[1]:
+            raise ValueError(f"shard={shard!r}; allowed: (i, n) with i from 0 to n - 1.")
+        encoder = {name: value for name, value in settings.items() if name in _ENCODER}
+        self.encoder = LIRBiEncoder(model, **encoder)
+
+    @property
+    def folder(self) -> Path:
+        """Where the index, or this process's part of it, is written."""
+        path = Path(self.index_path)
+        return path if self.shard is None else path.with_name(f"{path.name}.part-{self.shard[0]}-of-{self.shard[1]}")
+
+    def index(self, iter: Iterable[Document], **kwargs: Any) -> LIRIndex:
+        """Build the index and open it.
+
+        Args:
+            iter: documents with `docno` and the encoder's text field, as `dataset.get_corpus_iter()` gives them.
+        """
+        engine = self.encoder.engine()
+        model = cast("BiEncoderModel", engine.model)
+        if len(model.kinds) > 1:
+            raise ValueError(
+                f"{model.source} has the outputs {', '.join(model.kinds)}; index each by itself, such as with "
+                f"outputs=('{model.kinds[0]}',)."
+            )
+        index = _index_of(model)(self.folder)
+        own = {name: value for name, value in self.settings.items() if name not in _ENCODER}
+        header = make_header(
+            index, model.config, model.size(model.kinds[0]), self._record(model), self.include_fields, own
+        )
+        total = len(iter) if isinstance(iter, Sized) else None
+        docs: Iterable[Document] = iter
+        if self.shard is not None:
+            at, parts = self.shard
+            docs, total = islice(iter, at, None, parts), None if total is None else len(range(at, total, parts))
+        plan = Plan(self.folder, self.mode, header, lambda folder: index._writer(folder, header), self.include_fields,
+                    self.replace, self.shard_docs, total, self.verbose)  # fmt: skip
+        build(plan, docs, lambda stream: self._encoded(engine, stream))
+        index.reopen()
+        return index
+
+    def _record(self, model: BiEncoderModel) -> dict[str, Any]:
+        """What the index remembers of the model."""
+        settings = {
+            name: value for name, value in self.settings.items() if name.startswith("doc_") or name == "max_length"
+        }
+        return {"source": str(model.source), "fingerprint": model.fingerprint, "settings": settings}
+
+    def _encoded(self, engine: Engine, stream: Iterator[Document]) -> Iterator[tuple[list[Document], Vectors]]:
+        """The documents with their vectors, a part after the other; the next is read while the model runs."""
+        waiting: deque[Document] = deque()
+        field = self.encoder.text_field
+
+        def texts() -> Iterator[str]:
+            for doc in stream:
+                if not isinstance(doc.get(field), str):
+                    raise ValueError(
+                        f"Document {doc.get('docno')!r} has {field}={doc.get(field)!r} instead of a string; its "
+                        f"fields: {', '.join(doc)}. Choose another with text_field=."
+                    )
+                waiting.append(doc)
+                yield doc[field]
+
+        for encoded in engine.stream(texts(), query=False):
+            [vectors] = self.encoder.pruned(encoded, query=False).values()
+            count = vectors.shape[0] if hasattr(vectors, "shape") else len(vectors)
+            docs = [waiting.popleft() for _ in range(count)]
+            _check_finite(vectors, docs)
+            yield docs, vectors
+
+    def index_inputs(self) -> list[list[str]]:
+        """The columns that documents need."""
+        return [["docno", self.encoder.text_field, *self.include_fields]]
+
+    def _settings(self) -> tuple[Any, ...]:
+        return (self.model, str(self.index_path), self.mode, self.include_fields, self.replace, self.shard,
+                self.shard_docs, self.verbose, tuple(sorted(self.settings.items())))  # fmt: skip
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LIRIndexer) and self._settings() == other._settings()
+
+    def __hash__(self) -> int:
+        return hash(self._settings())
+
+    def __repr__(self) -> str:
+        return f"LIRIndexer({_arguments(self, self.model, self.index_path)})"
+
+    def schematic(self, *, input_columns: list[str] | None = None) -> dict[str, Any]:
+        """How `pt.schematic` draws the indexer."""
+        return {"label": label(self.model), "name": repr(self), "help_url": None}
+
+
+class LIRRetriever(pt.Transformer):
+    """Encodes queries with a bi-encoder and finds documents in an index.
+
+    Queries come as text, or as vectors that were made before.  A frame that has documents already is scored from the
+    stored vectors, without further documents.
+
+    Args:
+        model: the model that the index was made with.
+        index: an index, or its folder.
+        engine: how to search; see `pyterrier_lir.indexes.search.ENGINES`.
+        num_results: most documents of a query; `retriever % 10` searches for 10.
+        any_model: whether a model may search that is not the one the index was made with.
+        docnos, where, include_fields, options: see `Retriever`.
+        verbose: show a progress bar.
+        settings: of the encoder, see `LIRBiEncoder`.
+
+    Raises:
+        ValueError: at the first use, if the index is of another model or kind.
+
+    >>> LIRRetriever("webis/splade", "msmarco.lir") % 10
+    LIRRetriever('webis/splade', 'msmarco.lir', num_results=10)
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | Model,
+        index: str | os.PathLike[str] | LIRIndex,
+        engine: str = "exact",
+        *,
+        num_results: int = 1_000,
+        any_model: bool = False,
+        docnos: Iterable[str] | None = None,
+        where: Any = None,
+        include_fields: Iterable[str] = (),
+        verbose: bool = False,
+        options: dict[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
+        self.model, self.index, self.engine, self.num_results = model, index, engine, num_results
+        self.any_model, self.where, self.verbose, self.options = any_model, where, verbose, options or {}
+        self.docnos, self.include_fields = None if docnos is None else tuple(docnos), tuple(include_fields)
+        if unknown := set(settings) - _ENCODER:
+            raise TypeError(
+                f"LIRRetriever has no setting {', '.join(sorted(unknown))}; those of engines go into options=dict(...)."
+            )
+        self.settings = settings
+        self.encoder = LIRBiEncoder(model, **settings)
+        self._retriever: Any = None
+
+    def fuse_rank_cutoff(self, k: int) -> LIRRetriever | None:
+        """`retriever % k` as a retriever of k documents, with the model and the index of this one."""
+        if k >= self.num_results:
+            return None
+        fused = LIRRetriever(
+            self.model, self.index, self.engine, num_results=k, any_model=self.any_model, docnos=self.docnos,
+            where=self.where, include_fields=self.include_fields, verbose=self.verbose, options=self.options,
+            **self.settings,
+        )  # fmt: skip
+        fused.encoder = self.encoder
+        return fused
+
+    def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
+        """Find documents for queries; score those that are there."""
+        query = self.encoder.query_field
+        with pt.validate.any(inp, context=self) as check:
+            check.query_frame(extra_columns=[query], mode="text")
+            check.result_frame(extra_columns=[query], mode="text")
+            for kind in self._kinds():
+                check.query_frame(extra_columns=[VECTOR_COLUMNS[kind][0]], mode=kind)
+                check.result_frame(extra_columns=[VECTOR_COLUMNS[kind][0]], mode=kind)
+        column = VECTOR_COLUMNS[self._kinds()[0]][0]
+        made = column not in inp.columns
+        out = self.retriever()(self.encoder.query_encoder()(inp) if made else inp)
+        added = [name for name in (column, f"{column}_toks") if name not in inp.columns]
+        return cast("pd.DataFrame", out.drop(columns=[name for name in added if name in out.columns]))
+
+    def _kinds(self) -> tuple[Any, ...]:
+        """What vectors the queries need: those of the model, known without weights or the index."""
+        return self.encoder.kinds()[:1]
+
+    def retriever(self) -> Any:
+        """The transformer that searches by vectors, once the model and the index are found to fit."""
+        if self._retriever is None or self._retriever[0] != self._key():
+            index = self.index if isinstance(self.index, LIRIndex) else open_index(self.index)
+            model = cast("BiEncoderModel", self.encoder.engine().model)
+            _check_model(index, model, self.any_model)
+            made = index.retriever(
+                self.engine, num_results=self.num_results, docnos=self.docnos, where=self.where,
+                include_fields=self.include_fields, verbose=self.verbose, options=self.options,
+            )  # fmt: skip
+            self._retriever = (self._key(), made)
+        return self._retriever[1]
+
+    def _key(self) -> tuple[Any, ...]:
+        index = self.index if isinstance(self.index, LIRIndex) else str(self.index)
+        return (self.model, index, self.engine, self.num_results, self.any_model, self.docnos, self.where,
+                self.include_fields, self.verbose, tuple(sorted(self.options.items())),
+                tuple(sorted(self.settings.items())))  # fmt: skip
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LIRRetriever) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_retriever": None}
+
+    def __repr__(self) -> str:
+        return f"LIRRetriever({_arguments(self, self.model, self.index)})"
+
+    def schematic(self, *, input_columns: list[str] | None = None) -> dict[str, Any]:
+        """How `pt.schematic` draws the transformer."""
+        return {"label": label(self.model), "name": repr(self), "help_url": None}
+
+
+def _index_of(model: BiEncoderModel) -> type[LIRIndex]:
+    """The class of index for the model's vectors."""
+    return next(index for index in INDEXES.values() if model.kinds[0] == index.KIND)
+
+
+def _check_model(index: LIRIndex, model: BiEncoderModel, any_model: bool) -> None:
+    if index.KIND not in model.kinds:
+        raise ValueError(f"{index!r} holds {index.KIND} vectors; those of {model.source} are {', '.join(model.kinds)}.")
+    made_by = index.meta["model"]
+    if any_model or not made_by.get("fingerprint") or made_by["fingerprint"] == model.fingerprint:
+        return
+    raise ValueError(
+        f"{index!r} was made with {made_by['source']}, whose weights are not those of {model.source}. Search with that "
+        "model, or give any_model=True if the two fit."
+    )
+
+
+def _check_finite(vectors: Vectors, docs: list[Document]) -> None:
+    """Refuse what a broken model makes."""
+    numbers = vectors.values if isinstance(vectors, TokenVectors) else getattr(vectors, "data", vectors)
+    if isinstance(vectors, np.ndarray):
+        numbers = vectors
+    if np.isfinite(numbers).all():
+        return
+    row = int((~np.isfinite(vectors)).any(axis=1).argmax()) if isinstance(vectors, np.ndarray) else 0
+    raise ValueError(
+        f"The model makes NaN or infinite numbers, of docno {docs[row]['docno']!r} or one behind it. "
+        "In fp16, take bf16 or float32."
+    )
+
+
+def _rank() -> tuple[int, int]:
+    """This process's number and the number of all, as torchrun, SLURM and Lightning tell them."""
+    for rank, world in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"), ("LOCAL_RANK", "WORLD_SIZE")):
+        if rank in os.environ and world in os.environ:
+            return int(os.environ[rank]), int(os.environ[world])
+    raise ValueError(
+        "shard='rank': this process was not started by torchrun, SLURM or Lightning (no RANK, WORLD_SIZE)."
+    )
+
+
+def _arguments(transformer: Any, *first: Any) -> str:
+    """The arguments that make an equal transformer, without those that are as by default."""
+    shown = [repr(str(one) if isinstance(one, os.PathLike) else one) for one in first]
+    for name, parameter in inspect.signature(type(transformer).__init__).parameters.items():
+        if parameter.kind is parameter.KEYWORD_ONLY or name == "engine":
+            value = getattr(transformer, name)
+            if value != (parameter.default or type(value)()) and value != parameter.default:
+                shown.append(f"{name}={value!r}")
+    return ", ".join([*shown, *(f"{name}={value!r}" for name, value in transformer.settings.items())])
