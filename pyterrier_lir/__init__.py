@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .config import BiEncoderConfig, CrossEncoderConfig
     from .data.documentation import DocumentationDataset
+    from .indexes import LIRDenseIndex, LIRIndex, LIRMultiVectorIndex, LIRSparseIndex, open_index
     from .models import BiEncoderModel, CrossEncoderModel, load_model
-    from .indexes import LIRDenseIndex, LIRIndex, open_index
     from .pipeline import LIRBiEncoder, LIRIndexer, LIRReRanker, LIRRetriever
 
 __all__ = [
@@ -27,8 +27,10 @@ __all__ = [
     "LIRDenseIndex",
     "LIRIndex",
     "LIRIndexer",
+    "LIRMultiVectorIndex",
     "LIRReRanker",
     "LIRRetriever",
+    "LIRSparseIndex",
     "load_model",
     "open_index",
 ]
@@ -43,8 +45,10 @@ _HOME = {
     "LIRDenseIndex": "indexes",
     "LIRIndex": "indexes",
     "LIRIndexer": "pipeline",
+    "LIRMultiVectorIndex": "indexes",
     "LIRReRanker": "pipeline",
     "LIRRetriever": "pipeline",
+    "LIRSparseIndex": "indexes",
     "load_model": "models",
     "open_index": "indexes",
 }

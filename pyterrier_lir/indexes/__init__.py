@@ -6,9 +6,13 @@ import os
 
 from .dense import LIRDenseIndex
 from .index import LIRIndex
+from .multi_vector import LIRMultiVectorIndex
+from .sparse import LIRSparseIndex
 from .storage import read_meta
 
-INDEXES: dict[str, type[LIRIndex]] = {kind.ARTIFACT_TYPE: kind for kind in (LIRDenseIndex,)}
+INDEXES: dict[str, type[LIRIndex]] = {
+    kind.ARTIFACT_TYPE: kind for kind in (LIRDenseIndex, LIRSparseIndex, LIRMultiVectorIndex)
+}
 
 
 def open_index(path: str | os.PathLike[str]) -> LIRIndex:
@@ -23,4 +27,4 @@ def open_index(path: str | os.PathLike[str]) -> LIRIndex:
     return INDEXES[read_meta(Path(path))["type"]](path)
 
 
-__all__ = ["INDEXES", "LIRDenseIndex", "LIRIndex", "open_index"]
+__all__ = ["INDEXES", "LIRDenseIndex", "LIRIndex", "LIRMultiVectorIndex", "LIRSparseIndex", "open_index"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -76,13 +77,23 @@ class LIRDenseIndex(LIRIndex):
     def _read_nothing(self) -> Vectors:
         return np.empty((0, self.size), dtype=np.float32)
 
+    @cached_property
+    def _maps(self) -> dict[tuple[int, str], NDArray[Any]]:
+        return {}
+
+    def _map(self, shard: Shard, name: str) -> NDArray[Any]:
+        """An array of a shard, opened once."""
+        if (shard.start, name) not in self._maps:
+            self._maps[shard.start, name] = map_array(shard.folder / f"{name}.npy")
+        return self._maps[shard.start, name]
+
     def _unscaled(self, shard: Shard, rows: NDArray[np.int64] | slice) -> NDArray[np.float32]:
-        numbers, scales = map_array(shard.folder / "vectors.npy"), map_array(shard.folder / "scales.npy")
+        numbers, scales = self._map(shard, "vectors"), self._map(shard, "scales")
         return cast("NDArray[np.float32]", numbers[rows].astype(np.float32) * scales[rows, None])
 
     def stored(self, shard: Shard) -> StoredRows:
         """The rows of a shard, which turn into float32 tensors when they are read."""
-        return StoredRows(map_array(shard.folder / "vectors.npy"), self.dtype)
+        return StoredRows(self._map(shard, "vectors"), self.dtype)
 
     def blocks(self, rows: int) -> Iterator[tuple[int, torch.Tensor]]:
         """(docid of the first, vectors (rows, D) float32) for all documents in turn, the deleted included."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -45,8 +45,8 @@ class Strings:
     def __getitem__(self, rows: NDArray[Any]) -> NDArray[np.object_]:
         out = np.empty(len(rows), dtype=object)
         starts, stops = self._offsets[rows], self._offsets[np.asarray(rows) + 1]
-        for i, (start, stop) in enumerate(zip(starts.tolist(), stops.tolist(), strict=True)):
-            out[i] = self._bytes[start:stop].tobytes().decode()
+        view = memoryview(cast("bytes", np.asarray(self._bytes)))  # slices of a mapped array cost ten times as much
+        out[:] = [str(view[start:stop], "utf-8") for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)]
         return out
 
 

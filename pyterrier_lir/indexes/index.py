@@ -65,7 +65,7 @@ class LIRIndex(pt.Artifact):
             raise ValueError(f"{self.path} is a {meta['type']}; {type(self).__name__} opens a {self.ARTIFACT_TYPE}.")
         return meta
 
-    @property
+    @cached_property
     def config(self) -> BiEncoderConfig:
         """How vectors are compared: the configuration of the model that they are of."""
         config = config_from_dict(self.meta["config"])

@@ -30,8 +30,8 @@ class Indexer(pt.Indexer):
         mode: `create`, `overwrite`, `append`, or `resume` an interrupted build.
         include_fields: strings of the documents that are stored beside their vectors, such as `text`.
         replace: with `append`, whether documents take the place of those that have their docno.
-        config: how vectors are compared; None for the dot product (for token vectors, MaxSim).  The transformers of
-            `LIRBiEncoder` do not tell it, so give `LIRBiEncoder(m).config()` where the model does otherwise.
+        config: how vectors are compared; None for the dot product (for token vectors, MaxSim).  Vectors do not tell
+            it: give `LIRBiEncoder(model).config()` where the model compares otherwise.
         model: the model's name and the like, kept for the record.
         shard_docs: documents of a shard.
         verbose: show a progress bar.

@@ -30,8 +30,8 @@ class _OnIndex(pt.Transformer):
     index: LIRIndex
 
     def _settings(self) -> tuple[Any, ...]:
-        names = list(inspect.signature(type(self).__init__).parameters)[1:]
-        return tuple(_frozen(getattr(self, name)) for name in names)
+        parameters = list(inspect.signature(type(self).__init__).parameters.values())[1:]
+        return tuple(_frozen(getattr(self, p.name)) for p in parameters if p.kind is not p.VAR_KEYWORD)
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and self._settings() == cast("Self", other)._settings()

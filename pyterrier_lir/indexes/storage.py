@@ -148,11 +148,11 @@ class Build:
         self.start = sum(shard["docs"] for shard in self._base)
         self.docs = sum(shard["docs"] for shard in self._shards)
         for part in self.work.glob("*.part"):
-            shutil.rmtree(part)
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
 
     def _state(self, mode: Mode) -> dict[str, Any]:
-        if mode == "overwrite" and self.work.is_dir():
-            shutil.rmtree(self.work)
+        if self.work.is_dir() and (mode == "overwrite" or not (self.work / BUILD).is_file()):
+            shutil.rmtree(self.work)  # without that file nothing was written yet
         if self.work.is_dir():
             return self._interrupted(mode)
         base: list[dict[str, Any]] = []
@@ -202,6 +202,7 @@ class Build:
 
         def whole(docs: int) -> None:
             sync_folder(part)
+            shutil.rmtree(self.work / name, ignore_errors=True)  # of an interruption before the next lines
             part.rename(self.work / name)
             self._shards.append({"name": name, "docs": docs})
             state = json.loads((self.work / BUILD).read_text(encoding="utf-8"))
@@ -233,9 +234,9 @@ class Build:
         docs = sum(shard["docs"] for shard in shards)
         meta = {"version": VERSION, **self._header, "docs": docs, "shards": shards}
         if self._base:
-            meta["deleted"] = read_meta(self.path).get("deleted")
-            if deleted is not None:
-                meta["deleted"] = write_deleted(self.path, deleted)
+            before = read_meta(self.path).get("deleted")
+            now = before if deleted is None or not deleted.any() else write_deleted(self.path, deleted)
+            meta |= {"deleted": now} if now else {}
             for shard in self._shards:
                 if (self.work / shard["name"]).is_dir():
                     shutil.rmtree(self.path / shard["name"], ignore_errors=True)

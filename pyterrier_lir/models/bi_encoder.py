@@ -234,6 +234,8 @@ def _fingerprint(model: nn.Module) -> str:
     """A digest of the names, the shapes and some numbers of all weights, before they are packed for a device."""
     digest = hashlib.sha256()
     for name, weight in sorted(model.state_dict().items()):
+        if ".pooler." in name:  # which no bi-encoder reads, and many checkpoints lack: it is random then
+            continue
         few = weight.detach().reshape(-1)[:: max(1, weight.numel() // 16)][:16]
         digest.update(f"{name}{tuple(weight.shape)}".encode())
         digest.update(few.to(torch.bfloat16).float().cpu().numpy().tobytes())

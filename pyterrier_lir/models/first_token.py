@@ -90,7 +90,7 @@ def first_token_only(backbone: PreTrainedModel) -> Iterator[None]:
 
 
 def has_first_token_layer(backbone: PreTrainedModel) -> bool:
-    """Whether `first_token_only` knows this backbone; it reads plain weights, so no adapters may be in the last layer."""
+    """Whether `first_token_only` knows this backbone, whose last layer must have plain weights, not an adapter's."""
     if backbone.config.model_type not in BERT_LIKE or getattr(backbone.config, "is_decoder", False):
         return False
     layers: Any = backbone.base_model.encoder.layer

@@ -11,7 +11,7 @@ import pandas as pd
 import pyterrier as pt
 
 from ..columns import VECTOR_COLUMNS, text_values, with_vectors
-from ..config import Kind
+from ..config import BiEncoderConfig, Kind
 from ..vectors import Encoded, prune
 from .model_transformer import ModelTransformer, check_positive, label
 from .reranker import ranked
@@ -172,6 +172,10 @@ class LIRBiEncoder(ModelTransformer):
         if "sparse" in encoded and (top_k is not None or threshold is not None):
             encoded["sparse"] = prune(cast("Any", encoded["sparse"]), top_k, threshold)
         return encoded
+
+    def config(self) -> BiEncoderConfig:
+        """The configuration of the model's (first) output, settings of this transformer included."""
+        return cast("BiEncoderModel", self.engine().model).config
 
     def kinds(self) -> tuple[Kind, ...]:
         """What vectors the model makes, known without its weights."""

@@ -23,6 +23,7 @@ from ..indexes.storage import Mode
 from ..vectors import TokenVectors, Vectors
 from .bi_encoder import LIRBiEncoder
 from .model_transformer import label
+from .scoring import terms_of
 
 if TYPE_CHECKING:
     from ..engine import Engine, Model
@@ -99,6 +100,8 @@ class LIRIndexer(pt.Indexer):
             )
         index = _index_of(model)(self.folder)
         own = {name: value for name, value in self.settings.items() if name not in _ENCODER}
+        if index.KIND == "sparse":
+            own["terms"] = terms_of(model, self.encoder.token_ids).names.tolist()
         header = make_header(
             index, model.config, model.size(model.kinds[0]), self._record(model), self.include_fields, own
         )

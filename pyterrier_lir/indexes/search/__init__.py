@@ -60,6 +60,9 @@ ENGINES: dict[tuple[Kind, str], Engine] = {
     ("dense", "pq"): Engine("dense_faiss", exact=False, options=(("factory", "PQ{M}x4fs"),)),
     ("dense", "hnsw"): Engine("dense_faiss", exact=False, options=(("factory", "HNSW{M},Flat"),)),
     ("dense", "rabitq"): Engine("dense_faiss", exact=False, options=(("factory", "RaBitQ"),)),
+    ("multi_vector", "exact"): Engine("multi_vector_exact", exact=True),
+    ("sparse", "exact"): Engine("sparse_exact", exact=True),
+    ("sparse", "seismic"): Engine("sparse_seismic", exact=False, needs="seismic", extra="seismic"),
 }
 
 

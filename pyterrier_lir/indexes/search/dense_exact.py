@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ...config import Similarity
 from ...cpu_kernels import PackedLinear, packs
 from ...models.scores import similarity
 from . import Found, top
@@ -126,12 +127,13 @@ class DenseExact:
 
     def _scored_again(self, queries: Tensor, best: Best) -> Tensor:
         """Scores in float32 of the documents that were found."""
-        docids = best.docids.cpu().numpy()
-        scores = torch.full(docids.shape, -torch.inf)
-        for row, found in enumerate(docids):
-            there = np.flatnonzero((found >= 0) & ~np.isneginf(best.scores[row].cpu().numpy()))
-            docs = torch.from_numpy(np.asarray(self._index.vectors_of(found[there])))
-            scores[row, there] = similarity(queries[row], docs, "l2" if self._function == "l2" else "dot")
+        there = ~torch.isneginf(best.scores).cpu()
+        distinct, at = np.unique(best.docids.cpu().numpy()[there.numpy()], return_inverse=True)
+        docs = torch.from_numpy(np.asarray(self._index.vectors_of(distinct)))
+        scores = torch.full(there.shape, -torch.inf)
+        function: Similarity = "l2" if self._function == "l2" else "dot"
+        for row, rows in enumerate(torch.from_numpy(at).split(there.sum(1).tolist())):
+            scores[row, there[row]] = similarity(queries[row], docs[rows], function)
         return scores
 
 
@@ -161,11 +163,14 @@ class Best:
         groups = -(-docs // _GROUP)
         if docs % _GROUP:
             scores = nn.functional.pad(scores, (0, 0, 0, groups * _GROUP - docs), value=-torch.inf)
-        if bool(torch.isneginf(self._least).any()):
-            self._first(start, scores)
-            return
         grouped = scores.view(groups, _GROUP, queries)
-        group, query = (grouped.amax(1) >= self._least).nonzero(as_tuple=True)
+        best = grouped.amax(1)
+        if bool(torch.isneginf(self._least).any()):
+            if groups < 4 * self._k:
+                self._first(start, scores)
+                return
+            self._least = best.topk(self._k, dim=0).values[-1] - self._slack  # k documents are no worse than this
+        group, query = (best >= self._least).nonzero(as_tuple=True)
         inside = grouped[group, :, query]
         row, at = (inside >= self._least[query, None]).nonzero(as_tuple=True)
         self._new.append((query[row], start + group[row] * _GROUP + at, inside[row, at]))
@@ -175,11 +180,12 @@ class Best:
 
     def _first(self, start: int, scores: Tensor) -> None:
         """While there are fewer than k: the best of the block itself."""
-        values, rows = scores.T.topk(min(self._k, len(scores)), dim=1)
+        by_query = scores.T.contiguous()
+        values, rows = by_query.topk(min(self._k, len(scores)), dim=1)
         if bool((self._slack > 0).any()) or len(scores) > self._k:  # what the slack or equal scores let in
             least = values[:, -1] - self._slack
             width = int((scores >= least).sum(0).max()) if self._k <= len(scores) else len(scores)
-            values, rows = scores.T.topk(max(width, values.shape[1]), dim=1)
+            values, rows = by_query.topk(max(width, values.shape[1]), dim=1)
         query = torch.arange(scores.shape[1], device=scores.device)[:, None].expand_as(rows)
         real = ~torch.isneginf(values)
         self._new.append((query[real], start + rows[real], values[real]))

@@ -1,0 +1,492 @@
+"""Indexes of every kind: built in parts, killed, resumed, changed, and searched by every engine of the table."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import pickle
+import random
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyterrier as pt
+import pytest
+from lz4.frame import LZ4FrameFile
+
+from pyterrier_lir.columns import VECTOR_COLUMNS
+from pyterrier_lir.indexes import INDEXES, LIRIndex, open_index
+from pyterrier_lir.indexes.search import ENGINES, engines_of
+
+KINDS = {index.KIND: index for index in INDEXES.values()}
+RNG = np.random.default_rng(0)
+CENTRES = RNG.standard_normal((12, 16)).astype(np.float32)
+WORDS = [f"w{i}" for i in range(60)]
+
+
+def vector_of(kind: str, seed: int) -> Any:
+    """A vector of that kind near one of a few centres, so that approximate engines have something to find."""
+    rng = np.random.default_rng(seed)
+    if kind == "sparse":
+        chosen = np.unique(np.minimum(rng.zipf(1.4, 9), len(WORDS)) - 1)
+        return {WORDS[i]: float(rng.uniform(0.1, 2)) for i in chosen}
+    rows = 1 if kind == "dense" else int(rng.integers(2, 6))
+    vectors = CENTRES[rng.integers(0, len(CENTRES), rows)] + 0.3 * rng.standard_normal((rows, 16)).astype(np.float32)
+    return vectors[0] if kind == "dense" else vectors
+
+
+def documents(kind: str, count: int, start: int = 0) -> list[dict[str, Any]]:
+    column = VECTOR_COLUMNS[kind][1]
+    return [{"docno": f"d{i}", column: vector_of(kind, i), "text": f"text of {i}", "year": str(1990 + i % 30)}
+            for i in range(start, start + count)]  # fmt: skip
+
+
+def queries(kind: str, count: int = 4) -> pd.DataFrame:
+    vectors = pd.Series([vector_of(kind, 10_000 + i) for i in range(count)], dtype=object)
+    return pd.DataFrame({"qid": [f"q{i}" for i in range(count)], "query": "any", VECTOR_COLUMNS[kind][0]: vectors})
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def index(kind: str, tmp_path: Path) -> LIRIndex:
+    made = KINDS[kind](tmp_path / "x.lir")
+    return made.indexer(shard_docs=1_024, include_fields=["text", "year"]).index(documents(kind, 2_500))
+
+
+def files_of(path: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
+
+
+# Building
+
+
+def test_an_index_holds_what_was_given(kind: str, index: LIRIndex) -> None:
+    docs = documents(kind, 2_500)
+    assert len(index) == 2_500
+    assert len(index.shards) == 3
+    for doc, stored in zip(docs, index.get_corpus_iter(), strict=True):
+        assert stored["docno"] == doc["docno"]
+        assert stored["text"] == doc["text"]
+        one, other = doc[VECTOR_COLUMNS[kind][1]], stored[VECTOR_COLUMNS[kind][1]]
+        if kind == "sparse":
+            assert other == pytest.approx(one)
+        else:
+            np.testing.assert_allclose(other, one, atol=2e-3)
+
+
+def test_docnos_and_docids_lead_to_each_other(index: LIRIndex) -> None:
+    docids = np.array([2_400, 0, 1_024, 7])
+    assert index.docnos_of(docids).tolist() == ["d2400", "d0", "d1024", "d7"]
+    assert index.docids_of(["d7", "nobody", "d2400"]).tolist() == [7, -1, 2_400]
+
+
+def test_artifacts_are_found_by_their_metadata(kind: str, index: LIRIndex) -> None:
+    loaded = pt.Artifact.load(str(index.path))
+    assert type(loaded) is KINDS[kind]
+    assert loaded == open_index(str(index.path)) == index
+    assert pickle.loads(pickle.dumps(index)) == index
+    meta = json.loads((Path(str(index.path)) / "pt_meta.json").read_text())
+    assert (meta["type"], meta["format"]) == (KINDS[kind].ARTIFACT_TYPE, "lir")
+
+
+def test_packages_of_indexes_open_elsewhere(kind: str, index: LIRIndex, tmp_path: Path) -> None:
+    package = index.build_package(str(tmp_path / "x.tar.lz4"), verbose=False)
+    with LZ4FrameFile(package) as stream, tarfile.open(fileobj=stream) as archive:  # as the hub's readers do
+        archive.extractall(tmp_path / "copy", filter="data")
+    copy = pt.Artifact.load(str(tmp_path / "copy"))
+    found, expected = copy.retriever(num_results=5)(queries(kind)), index.retriever(num_results=5)(queries(kind))
+    pd.testing.assert_frame_equal(found, expected)
+
+
+def test_no_documents_make_an_empty_index(kind: str, tmp_path: Path) -> None:
+    empty = KINDS[kind](tmp_path / "x.lir").indexer().index([])
+    assert len(empty) == 0
+    if kind == "sparse":
+        assert len(empty.retriever()(queries(kind))) == 0
+
+
+def test_modes_refuse_what_would_lose_something(kind: str, index: LIRIndex) -> None:
+    docs = documents(kind, 10, start=5_000)
+    with pytest.raises(FileExistsError, match="choose mode='overwrite' or 'append'"):
+        index.indexer().index(docs)
+    with pytest.raises(FileNotFoundError, match="is no index"):
+        KINDS[kind](str(index.path) + "2").indexer(mode="append").index(docs)
+    with pytest.raises(ValueError, match="mode='add'; allowed: 'create', 'overwrite', 'append', 'resume'"):
+        index.indexer(mode="add").index(docs)
+    other = Path(str(index.path)).parent / "other"
+    other.mkdir()
+    (other / "precious.txt").write_text("x")
+    for mode in ("create", "overwrite"):
+        with pytest.raises((FileExistsError, FileNotFoundError), match="is no index"):
+            KINDS[kind](other).indexer(mode=mode).index(docs)
+    assert (other / "precious.txt").exists()
+
+
+def test_overwriting_replaces_all(kind: str, index: LIRIndex) -> None:
+    index.indexer(mode="overwrite").index(documents(kind, 3))
+    assert len(open_index(str(index.path))) == 3
+
+
+def test_appending_equals_building_at_once(kind: str, tmp_path: Path) -> None:
+    whole = KINDS[kind](tmp_path / "whole").indexer(shard_docs=1_024).index(documents(kind, 2_048))
+    part = KINDS[kind](tmp_path / "part").indexer(shard_docs=1_024).index(documents(kind, 1_024))
+    part.indexer(mode="append", shard_docs=1_024).index(documents(kind, 1_024, start=1_024))
+    assert files_of(tmp_path / "part") == files_of(tmp_path / "whole")
+    assert len(part) == len(whole) == 2_048
+
+
+BAD = {
+    "a repeated docno": (lambda docs: docs[5].update(docno="d1"), ValueError, "docno 'd1' comes twice"),
+    "a docno of an earlier shard": (lambda docs: docs[1_500].update(docno="d1"), ValueError, "docno 'd1' is in the index already"),
+    "an empty docno": (lambda docs: docs[7].update(docno=""), ValueError, "Document 7 of the stream has no docno"),
+    "a number as docno": (lambda docs: docs[7].update(docno=7), TypeError, "has docno 7; a docno is a string"),
+    "a missing field": (lambda docs: docs[9].pop("text"), ValueError, "Document 'd9' has text=None"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_documents_are_named(case: str, kind: str, tmp_path: Path) -> None:
+    spoil, error, message = BAD[case]
+    docs = documents(kind, 1_600)
+    spoil(docs)
+    index = KINDS[kind](tmp_path / "x.lir")
+    with pytest.raises(error, match=message):
+        index.indexer(shard_docs=1_024, include_fields=["text"]).index(docs)
+    assert not index.built()
+    with pytest.raises(FileNotFoundError, match=r"is incomplete.*mode='resume'"):
+        len(index)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_vectors_that_are_no_numbers_are_named(value: float, kind: str, tmp_path: Path) -> None:
+    docs = documents(kind, 20)
+    column = VECTOR_COLUMNS[kind][1]
+    docs[11][column] = {"w1": value} if kind == "sparse" else np.full_like(docs[11][column], value)
+    with pytest.raises(ValueError, match="d11"):
+        KINDS[kind](tmp_path / "x.lir").indexer().index(docs)
+
+
+def test_a_failing_stream_keeps_whole_shards_and_resumes_to_the_same_bytes(kind: str, tmp_path: Path) -> None:
+    docs = documents(kind, 2_500)
+
+    def broken() -> Iterator[dict[str, Any]]:
+        yield from docs[:1_700]
+        raise ConnectionError("the line is cut")
+
+    index = KINDS[kind](tmp_path / "x.lir")
+    with pytest.raises(ConnectionError, match="the line is cut") as caught:
+        index.indexer(shard_docs=1_024).index(broken())
+    if hasattr(caught.value, "__notes__"):
+        assert "1024 documents are safe" in caught.value.__notes__[0]
+    with pytest.raises(FileExistsError, match="interrupted build"):
+        index.indexer(shard_docs=1_024).index(docs)
+    with pytest.raises(ValueError, match="not those of the interrupted build"):
+        index.indexer(mode="resume", shard_docs=1_024).index(docs[1:])
+    index.indexer(mode="resume", shard_docs=1_024).index(docs)
+    KINDS[kind](tmp_path / "whole").indexer(shard_docs=1_024).index(docs)
+    assert files_of(tmp_path / "x.lir") == files_of(tmp_path / "whole")
+
+
+def test_a_full_disk_loses_nothing(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pyterrier_lir.indexes import arrays
+
+    written = 0
+    append = arrays.ArrayWriter.append
+
+    def fill(self: Any, rows: Any) -> None:
+        nonlocal written
+        written += 1
+        if written == 30:
+            raise OSError(28, "No space left on device")
+        append(self, rows)
+
+    index = KINDS[kind](tmp_path / "x.lir")
+    monkeypatch.setattr(arrays.ArrayWriter, "append", fill)
+    with pytest.raises(OSError, match="No space left"):
+        index.indexer(shard_docs=1_024).index(documents(kind, 9_000))
+    monkeypatch.undo()
+    index.indexer(mode="resume", shard_docs=1_024).index(documents(kind, 9_000))
+    assert len(index) == 9_000
+
+
+KILLED = """
+import sys, time
+sys.path[:0] = {path!r}
+from tests.test_indexes import KINDS, documents
+def slowly():
+    for doc in documents({kind!r}, 6_000):
+        if int(doc["docno"][1:]) % 50 == 0:
+            time.sleep(0.002)
+        yield doc
+print("ready", flush=True)
+KINDS[{kind!r}]({folder!r}).indexer(mode="resume", shard_docs=1_024).index(slowly())
+print("done", flush=True)
+"""
+
+
+def test_builds_killed_at_any_moment_resume_to_the_same_bytes(kind: str, tmp_path: Path) -> None:
+    docs = documents(kind, 6_000)
+    KINDS[kind](tmp_path / "whole").indexer(shard_docs=1_024).index(docs)
+    program = KILLED.format(path=sys.path, kind=kind, folder=str(tmp_path / "x.lir"))
+    chance = random.Random(1)
+    for _ in range(4):
+        process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(chance.uniform(0.05, 0.6))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        index = KINDS[kind](tmp_path / "x.lir")
+        if index.built():
+            break
+        with pytest.raises(FileNotFoundError, match=r"is incomplete|is no index"):
+            len(index)
+    if not index.built():
+        index.indexer(mode="resume", shard_docs=1_024).index(docs)
+    assert files_of(tmp_path / "x.lir") == files_of(tmp_path / "whole")
+
+
+# Changing
+
+
+def test_deleted_documents_are_found_no_more_until_they_come_again(kind: str, index: LIRIndex) -> None:
+    retrieve = index.retriever(num_results=3)
+    best = retrieve(queries(kind))
+    gone = best[best["rank"] == 0]["docno"].unique()
+    assert index.delete(gone) == len(gone)
+    assert index.delete(gone) == 0
+    assert len(index) == 2_500 - len(gone)
+    again = index.retriever(num_results=3)(queries(kind))
+    assert not set(gone) & set(again["docno"])
+    second = best[best["rank"] == 1].set_index("qid")["docno"]
+    for qid, docno in again[again["rank"] == 0].set_index("qid")["docno"].items():
+        assert docno == second[qid] or second[qid] in gone
+    numbers = [int(docno[1:]) for docno in gone]
+    index.indexer(mode="append", include_fields=["text", "year"]).index([documents(kind, 1, n)[0] for n in numbers])
+    found = index.retriever(num_results=3)(queries(kind))
+    assert found["docno"].tolist() == best["docno"].tolist()
+
+
+def test_documents_take_the_place_of_those_with_their_docno(kind: str, index: LIRIndex) -> None:
+    column = VECTOR_COLUMNS[kind][1]
+    changed = [{**documents(kind, 1, 2_000 + i)[0], "docno": f"d{i}"} for i in range(5)]
+    with pytest.raises(ValueError, match="replace=True"):
+        index.indexer(mode="append", include_fields=["text", "year"]).index(changed)
+    index.indexer(mode="overwrite", include_fields=["text", "year"], shard_docs=1_024).index(documents(kind, 2_500))
+    index.indexer(mode="append", include_fields=["text", "year"], replace=True).index(changed)
+    assert len(index) == 2_500
+    stored = {doc["docno"]: doc for doc in index.get_corpus_iter()}
+    for doc in changed:
+        assert stored[doc["docno"]]["text"] == doc["text"]
+        assert len(stored[doc["docno"]][column]) == len(doc[column])
+
+
+def test_compacting_leaves_what_is_there(kind: str, index: LIRIndex) -> None:
+    index.delete(f"d{i}" for i in range(0, 2_500, 3))
+    before, count = index.retriever(num_results=20)(queries(kind)), len(index)
+    index.compact()
+    assert index.docids == len(index) == count
+    after = index.retriever(num_results=20)(queries(kind))
+    assert after["docno"].tolist() == before["docno"].tolist()
+    np.testing.assert_allclose(after["score"], before["score"], rtol=1e-3)
+
+
+def test_merged_parts_search_as_the_whole(kind: str, index: LIRIndex, tmp_path: Path) -> None:
+    parts = []
+    for i in range(3):
+        part = KINDS[kind](tmp_path / f"part{i}").indexer(include_fields=["text", "year"])
+        parts.append(part.index(documents(kind, 2_500)[i::3]))
+    merged = KINDS[kind].merge(parts, tmp_path / "merged")
+    assert len(merged) == 2_500
+    found, expected = (one.retriever(num_results=30)(queries(kind)) for one in (merged, index))
+    np.testing.assert_allclose(found["score"], expected["score"], rtol=2e-3)
+    with pytest.raises(ValueError, match=r"comes twice|is in the index already"):
+        KINDS[kind].merge([parts[0], parts[0]], tmp_path / "twice")
+
+
+# Searching
+
+
+def engines() -> list[Any]:
+    return [pytest.param(kind, name, id=f"{kind}-{name}") for kind, name in ENGINES if kind in KINDS]
+
+
+def open_or_skip(kind: str, name: str) -> None:
+    needs = ENGINES[kind, name].needs
+    if needs and importlib.util.find_spec(needs) is None:
+        pytest.skip(f"{needs} is not installed")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, LIRIndex]:
+    return {kind: KINDS[kind](tmp_path_factory.mktemp(kind) / "x.lir").indexer(shard_docs=1_024, include_fields=["text", "year"])
+            .index(documents(kind, 3_000)) for kind in KINDS}  # fmt: skip
+
+
+def all_scores(index: LIRIndex, topics: pd.DataFrame) -> pd.DataFrame:
+    """Every query with every document, scored from the stored vectors."""
+    pairs = topics.merge(pd.DataFrame({"docno": index.docnos_of(np.arange(index.docids))}), how="cross")
+    return index.scorer()(pairs)
+
+
+@pytest.mark.parametrize(("kind", "name"), engines())
+def test_engines_find_the_best(kind: str, name: str, built: dict[str, LIRIndex]) -> None:
+    open_or_skip(kind, name)
+    index, topics = built[kind], queries(kind, 12)
+    found = index.retriever(name, num_results=20)(topics)
+    everything = all_scores(index, topics).sort_values(["qid", "rank"])
+    everything = everything[(everything["score"] > 0) | (kind != "sparse")]
+    expected = everything[everything["rank"] < 20]
+    scores = everything.set_index(["qid", "docno"])["score"]
+    own = [scores[row.qid, row.docno] for row in found.itertuples()]
+    np.testing.assert_allclose(found["score"], own, rtol=1e-4, atol=1e-4)
+    for _, group in found.groupby("qid"):
+        assert group["rank"].tolist() == list(range(len(group)))
+        assert (np.diff(group["score"]) <= 0).all()
+    hits = len(found.merge(expected, on=["qid", "docno"])) / len(expected)
+    assert hits >= (0.999 if ENGINES[kind, name].exact else 0.8), hits
+
+
+@pytest.mark.parametrize(("kind", "name"), engines())
+def test_engines_keep_to_the_candidates(kind: str, name: str, built: dict[str, LIRIndex]) -> None:
+    open_or_skip(kind, name)
+    index, topics = built[kind], queries(kind)
+    allowed = [f"d{i}" for i in range(0, 3_000, 7)]
+    restricted = index.retriever(name, num_results=10, docnos=[*allowed, "unknown"])(topics)
+    assert set(restricted["docno"]) <= set(allowed)
+    assert restricted.groupby("qid").size().tolist() == [10] * 4
+    recent = index.retriever(name, num_results=10, where=lambda docs: docs["year"] == "2001", include_fields=["year"])
+    assert set(recent(topics)["year"]) == {"2001"}
+
+
+@pytest.mark.parametrize(("kind", "name"), engines())
+def test_engines_give_no_more_than_there_are(kind: str, name: str, tmp_path: Path) -> None:
+    open_or_skip(kind, name)
+    small = KINDS[kind](tmp_path / "small").indexer().index(documents(kind, 9))
+    found = small.retriever(name, num_results=50)(queries(kind))
+    assert found.groupby("qid").size().max() <= 9
+    if kind != "sparse" and ENGINES[kind, name].exact:
+        assert found.groupby("qid").size().tolist() == [9] * 4
+
+
+@pytest.mark.parametrize(("kind", "name"), engines())
+def test_equal_scores_are_in_the_order_of_docids(kind: str, name: str, tmp_path: Path) -> None:
+    open_or_skip(kind, name)
+    if not ENGINES[kind, name].exact:
+        pytest.skip("an approximate engine may miss some of many equal ones")
+    column, one = VECTOR_COLUMNS[kind][1], vector_of(kind, 10_000)
+    docs = [{"docno": f"d{i}", column: one} for i in range(40)]
+    found = (
+        KINDS[kind](tmp_path / "equal")
+        .indexer(shard_docs=16)
+        .index(docs)
+        .retriever(name, num_results=15)(queries(kind, 1))
+    )
+    assert found["docno"].tolist() == [f"d{i}" for i in range(15)]
+
+
+@pytest.mark.parametrize(("kind", "name"), engines())
+def test_another_process_finds_the_same(kind: str, name: str, built: dict[str, LIRIndex]) -> None:
+    open_or_skip(kind, name)
+    index = built[kind]
+    expected = index.retriever(name, num_results=5)(queries(kind))["docno"].tolist()
+    folder = Path(str(index.path))
+    made = {file: file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file()}
+    program = (
+        f"import sys; sys.path[:0] = {sys.path!r}\nfrom tests.test_indexes import KINDS, queries\n"
+        f"found = KINDS[{kind!r}]({str(folder)!r}).retriever({name!r}, num_results=5)(queries({kind!r}))\n"
+        "print(found['docno'].tolist())"
+    )
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert eval(out.splitlines()[-1]) == expected
+    assert made == {file: file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file()}  # made once
+
+
+@pytest.mark.parametrize(("kind", "name"), engines())
+def test_folders_that_cannot_be_written_are_searched(
+    kind: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_or_skip(kind, name)
+    index = KINDS[kind](tmp_path / "x").indexer().index(documents(kind, 1_200))
+    (tmp_path / "x" / "engines").write_text("a file where the folder of engines would be")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert len(index.retriever(name, num_results=5)(queries(kind)))
+    written = not ENGINES[kind, name].exact
+    assert any("cannot be written" in str(one.message) for one in told) == written
+
+
+def test_retrievers_keep_query_columns_and_add_fields(kind: str, built: dict[str, LIRIndex]) -> None:
+    topics = queries(kind).assign(user=list("abcd"))
+    found = built[kind].retriever(num_results=3, include_fields=["text"])(topics)
+    assert list(found.columns) == [*topics.columns, "docno", "score", "rank", "text"]
+    assert found["user"].tolist() == [user for user in "abcd" for _ in range(3)]
+    for docno, text in zip(found["docno"], found["text"], strict=True):
+        assert text == f"text of {docno[1:]}"
+
+
+def test_no_queries_give_no_results_with_the_columns(kind: str, built: dict[str, LIRIndex]) -> None:
+    topics = queries(kind)
+    found = built[kind].retriever()(topics.head(0))
+    assert list(found.columns) == [*topics.columns, "docno", "score", "rank"]
+    assert len(found) == 0
+
+
+def test_a_cutoff_is_searched_for(kind: str, built: dict[str, LIRIndex]) -> None:
+    retrieve = built[kind].retriever(num_results=100)
+    cut = (retrieve % 7).compile()
+    assert cut == built[kind].retriever(num_results=7)
+    pd.testing.assert_frame_equal(
+        cut(queries(kind)), (retrieve(queries(kind)).query("rank < 7").reset_index(drop=True))
+    )
+
+
+def test_results_are_scored_from_stored_vectors(kind: str, built: dict[str, LIRIndex]) -> None:
+    index = built[kind]
+    found = index.retriever(num_results=10)(queries(kind))
+    first_stage = found.sample(frac=1, random_state=1).drop(columns="score")
+    for scorer in (index.scorer(), index.retriever(num_results=2)):  # a retriever scores what is there
+        scored = scorer(first_stage).loc[found.index]
+        np.testing.assert_allclose(scored["score"], found["score"], rtol=1e-4, atol=1e-5)
+        assert scored["rank"].tolist() == found["rank"].tolist()
+    with pytest.raises(ValueError, match=r"does not hold.*docno='nobody'"):
+        index.scorer()(first_stage.assign(docno="nobody"))
+
+
+def test_engines_and_options_are_checked(kind: str, built: dict[str, LIRIndex]) -> None:
+    with pytest.raises(ValueError, match=r"No engine 'exakt'.*Did you mean 'exact'\?"):
+        built[kind].retriever("exakt")(queries(kind))
+    with pytest.raises(ValueError, match="has no option depth"):
+        built[kind].retriever("exact", depth=3)(queries(kind))
+    with pytest.raises(ValueError, match="num_results=0"):
+        built[kind].retriever(num_results=0)
+    assert "exact" in engines_of(kind)
+
+
+def test_indexes_of_another_kind_are_refused(built: dict[str, LIRIndex]) -> None:
+    for kind, index in built.items():
+        for other in set(KINDS) - {kind}:
+            with pytest.raises(ValueError, match=f"opens a {KINDS[other].ARTIFACT_TYPE}"):
+                len(KINDS[other](str(index.path)))
+
+
+def test_queries_of_another_size_are_refused(built: dict[str, LIRIndex]) -> None:
+    for kind in set(KINDS) - {"sparse"}:
+        column = VECTOR_COLUMNS[kind][0]
+        shape = (5,) if kind == "dense" else (2, 5)
+        topics = queries(kind, 1).assign(**{column: pd.Series([np.ones(shape, np.float32)], dtype=object)})
+        for run in (built[kind].retriever(),):
+            with pytest.raises(ValueError, match=r"5 numbers|have 5"):
+                run(topics)

@@ -1,0 +1,251 @@
+"""LIRIndexer and LIRRetriever: a model and an index in one, equal to scoring every pair."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyterrier as pt
+import pytest
+from ir_measures import RR, nDCG
+
+from pyterrier_lir import LIRBiEncoder, LIRIndexer, LIRReRanker, LIRRetriever, open_index
+from pyterrier_lir.indexes import INDEXES
+from tests.tiny_checkpoints import SENTENCES
+
+Tiny = Callable[[str], str]
+KINDS = [
+    "dense",
+    "dpr-mean",
+    "dense-mixed",
+    "splade",
+    "splade-static",
+    "inference-free",
+    "unicoil",
+    "col",
+    "pylate",
+    "mvr",
+    "xtr",
+]
+CLASSES = {index.KIND: index for index in INDEXES.values()}
+
+
+@pytest.fixture(scope="module")
+def corpus() -> list[dict[str, str]]:
+    words = " ".join(SENTENCES).split()
+    texts = [*SENTENCES, *(" ".join(words[i : i + 8]) for i in range(len(words) - 8))]
+    return [{"docno": f"d{i}", "text": text, "title": f"title {i}"} for i, text in enumerate(texts)]
+
+
+@pytest.fixture(scope="module")
+def topics() -> pd.DataFrame:
+    rows = [("q1", "rainfall in the mountains"), ("q2", "a hot oven for bread"), ("q3", "rainfall in the mountains")]
+    return pd.DataFrame(rows, columns=["qid", "query"]).assign(user=["ann", "bob", "cem"])
+
+
+@pytest.fixture(scope="module")
+def indexed(tiny: Tiny, corpus: list[dict[str, str]], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    made: dict[str, str] = {}
+
+    def index(kind: str) -> str:
+        if kind not in made:
+            made[kind] = str(tmp_path_factory.mktemp("indexes") / f"{kind}.lir")
+            LIRIndexer(tiny(kind), made[kind], include_fields=["text"], **exact(kind)).index(corpus)
+        return made[kind]
+
+    return index
+
+
+def exact(kind: str) -> dict[str, Any]:
+    """Token vectors in float32, to be compared."""
+    return {"dtype": "float32"} if kind in ("col", "pylate", "mvr", "xtr") else {}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_retrieval_finds_what_scoring_all_pairs_ranks_first(
+    kind: str, tiny: Tiny, indexed: Callable[[str], str], corpus: list[dict[str, str]], topics: pd.DataFrame
+) -> None:
+    found = LIRRetriever(tiny(kind), indexed(kind), num_results=12)(topics)
+    assert list(found.columns) == ["qid", "query", "user", "docno", "score", "rank"]
+    everything = LIRBiEncoder(tiny(kind)).scorer()(topics.merge(pd.DataFrame(corpus), how="cross"))
+    scores = everything.set_index(["qid", "docno"])["score"]
+    for qid, group in found.groupby("qid"):
+        assert group["rank"].tolist() == list(range(len(group)))
+        np.testing.assert_allclose(group["score"], scores[qid][group["docno"]], rtol=1e-5, atol=1e-5)
+        best = np.sort(scores[qid])[::-1][: len(group)]
+        np.testing.assert_allclose(group["score"], best, rtol=1e-5, atol=1e-5)
+    assert found.groupby("qid")["user"].first().to_dict() == {"q1": "ann", "q2": "bob", "q3": "cem"}
+
+
+@pytest.mark.parametrize("kind", ["dense", "splade", "col"])
+def test_encoders_in_front_of_an_index_make_the_same(
+    kind: str,
+    tiny: Tiny,
+    indexed: Callable[[str], str],
+    corpus: list[dict[str, str]],
+    topics: pd.DataFrame,
+    tmp_path: Path,
+) -> None:
+    encoder = LIRBiEncoder(tiny(kind))
+    index = CLASSES[encoder.kinds()[0]](tmp_path / "x.lir")
+    (encoder.doc_encoder() >> index.indexer(config=encoder.config(), **exact(kind))).index(corpus)
+    own = (encoder.query_encoder() >> index.retriever(num_results=9))(topics)
+    expected = LIRRetriever(tiny(kind), indexed(kind), num_results=9)(topics)
+    assert own["docno"].tolist() == expected["docno"].tolist()
+    np.testing.assert_allclose(own["score"], expected["score"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["dense", "splade", "col"])
+def test_queries_come_as_text_or_as_vectors(
+    kind: str, tiny: Tiny, indexed: Callable[[str], str], topics: pd.DataFrame
+) -> None:
+    retrieve = LIRRetriever(tiny(kind), indexed(kind), num_results=5, include_fields=["text"])
+    vectors = LIRBiEncoder(tiny(kind)).query_encoder()(topics)
+    expected = retrieve(topics)
+    assert "text" in expected.columns
+    found = retrieve(vectors.drop(columns="query"))
+    assert found["docno"].tolist() == expected["docno"].tolist()
+
+
+@pytest.mark.parametrize("kind", ["dense", "splade", "col"])
+def test_results_of_another_stage_are_scored_without_texts(
+    kind: str, tiny: Tiny, indexed: Callable[[str], str], corpus: list[dict[str, str]], topics: pd.DataFrame
+) -> None:
+    results = topics.merge(pd.DataFrame(corpus), how="cross").sample(40, random_state=1)
+    expected = LIRBiEncoder(tiny(kind)).scorer()(results)
+    found = LIRRetriever(tiny(kind), indexed(kind), num_results=2)(results.drop(columns=["text", "title"]))
+    np.testing.assert_allclose(found["score"], expected["score"], rtol=1e-5, atol=1e-5)
+    assert found["rank"].tolist() == expected["rank"].tolist()
+
+
+def test_pipelines_cut_rerank_and_evaluate(tiny: Tiny, indexed: Callable[[str], str], topics: pd.DataFrame) -> None:
+    retrieve = LIRRetriever(tiny("dense"), indexed("dense"), include_fields=["text"])
+    cut = (retrieve % 4).compile()
+    assert cut == LIRRetriever(tiny("dense"), indexed("dense"), num_results=4, include_fields=["text"])
+    pd.testing.assert_frame_equal(cut(topics), retrieve(topics).query("rank < 4").reset_index(drop=True))
+    qrels = pd.DataFrame([("q1", "d2", 1), ("q2", "d4", 1)], columns=["qid", "docno", "label"])
+    pipeline = retrieve % 4 >> LIRReRanker(tiny("mono-bert"))
+    tables = [pt.Experiment([retrieve, pipeline], topics, qrels, [nDCG @ 10, RR @ 10], ["first", "second"], **options)
+              for options in ({}, {"batch_size": 1}, {"plan": "tree"})]  # fmt: skip
+    for table in tables[1:]:
+        pd.testing.assert_frame_equal(table, tables[0])
+
+
+def test_an_index_remembers_its_model_and_refuses_others(
+    tiny: Tiny, indexed: Callable[[str], str], topics: pd.DataFrame, tmp_path: Path
+) -> None:
+    meta = open_index(indexed("dense")).meta["model"]
+    assert meta["source"] == tiny("dense")
+    with pytest.raises(ValueError, match=r"whose weights are not those of.*any_model=True"):
+        LIRRetriever(tiny("dpr-first"), indexed("dense"))(topics)
+    assert len(LIRRetriever(tiny("dpr-first"), indexed("dense"), any_model=True)(topics))
+    with pytest.raises(ValueError, match=r"holds dense vectors; those of .* are sparse"):
+        LIRRetriever(tiny("splade"), indexed("dense"), any_model=True)(topics)
+
+
+def test_precision_does_not_make_another_model(tiny: Tiny, indexed: Callable[[str], str], topics: pd.DataFrame) -> None:
+    for precision in ("bf16", "int8"):
+        assert len(LIRRetriever(tiny("dense"), indexed("dense"), precision=precision)(topics))
+
+
+def test_settings_make_equality_hash_and_representation(tiny: Tiny, indexed: Callable[[str], str]) -> None:
+    made = LIRRetriever(tiny("dense"), indexed("dense"), "hnsw", num_results=7, options={"efSearch": 64}, doc_length=9)
+    assert eval(repr(made)) == made
+    assert hash(eval(repr(made))) == hash(made)
+    assert pickle.loads(pickle.dumps(made)) == made
+    assert made != LIRRetriever(tiny("dense"), indexed("dense"), num_results=7)
+    indexer = LIRIndexer("webis/splade", "x.lir", mode="resume", doc_top_k=9, dtype="float16")
+    assert eval(repr(indexer)) == indexer
+    assert hash(eval(repr(indexer))) == hash(indexer)
+
+
+def test_inspection_reads_neither_weights_nor_index(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyterrier_lir.models.load_model", lambda *_, **__: pytest.fail("weights were loaded"))
+    made = LIRRetriever(tiny("dense"), "no/such/index")
+    assert ["qid", "query"] in pt.inspect.transformer_inputs(made)
+    assert ["qid", "query_vec"] in pt.inspect.transformer_inputs(made)
+    assert pt.schematic.transformer_schematic(made)["help_url"] is None
+    indexer = LIRIndexer(tiny("dense"), "x.lir", include_fields=["title"])
+    assert indexer.index_inputs() == [["docno", "text", "title"]]
+
+
+def test_parts_are_encoded_apart_and_joined(
+    tiny: Tiny, indexed: Callable[[str], str], corpus: list[dict[str, str]], topics: pd.DataFrame, tmp_path: Path
+) -> None:
+    parts = [
+        LIRIndexer(tiny("dense"), tmp_path / "x.lir", shard=(i, 3), include_fields=["text"]).index(corpus)
+        for i in range(3)
+    ]
+    assert sorted(len(part) for part in parts) == sorted(len(corpus[i::3]) for i in range(3))
+    merged = CLASSES["dense"].merge(parts, tmp_path / "x.lir")
+    found, expected = (
+        LIRRetriever(tiny("dense"), index, num_results=9)(topics) for index in (merged, indexed("dense"))
+    )
+    np.testing.assert_allclose(found["score"], expected["score"], rtol=1e-5)
+    with pytest.raises(ValueError, match=r"allowed: \(i, n\)"):
+        LIRIndexer(tiny("dense"), tmp_path / "y.lir", shard=(3, 3))
+
+
+def test_processes_of_a_launcher_take_their_parts_by_themselves(
+    tiny: Tiny, corpus: list[dict[str, str]], tmp_path: Path
+) -> None:
+    program = (
+        f"import sys; sys.path[:0] = {sys.path!r}\nfrom pyterrier_lir import LIRIndexer\n"
+        f"LIRIndexer({tiny('dense')!r}, {str(tmp_path / 'x.lir')!r}, shard='rank').index({corpus!r})"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", program], env={**os.environ, "RANK": str(i), "WORLD_SIZE": "2"})
+                 for i in range(2)]  # fmt: skip
+    assert [process.wait() for process in processes] == [0, 0]
+    merged = CLASSES["dense"].merge(sorted(tmp_path.glob("x.lir.part-*-of-2")), tmp_path / "x.lir")
+    assert sorted(merged.docnos_of(np.arange(len(merged)))) == sorted(doc["docno"] for doc in corpus)
+    with pytest.raises(ValueError, match="no RANK, WORLD_SIZE"):
+        LIRIndexer(tiny("dense"), tmp_path / "y.lir", shard="rank")
+
+
+def test_an_interrupted_encoding_resumes_to_the_same_bytes(
+    tiny: Tiny, corpus: list[dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyterrier_lir.engine.CHUNK", 16)
+    settings: dict[str, Any] = {"shard_docs": 16, "include_fields": ["text"]}
+    LIRIndexer(tiny("col"), tmp_path / "whole.lir", **settings).index(corpus)
+    broken = [*corpus[:50], {"docno": "broken", "text": None}]
+    with pytest.raises(ValueError, match="Document 'broken' has text=None"):
+        LIRIndexer(tiny("col"), tmp_path / "x.lir", **settings).index(broken)
+    LIRIndexer(tiny("col"), tmp_path / "x.lir", mode="resume", **settings).index(corpus)
+    for file in sorted((tmp_path / "whole.lir").rglob("*.npy")):
+        assert (tmp_path / "x.lir" / file.relative_to(tmp_path / "whole.lir")).read_bytes() == file.read_bytes(), file
+
+
+def test_models_with_several_outputs_are_indexed_one_by_one(
+    tiny: Tiny, corpus: list[dict[str, str]], topics: pd.DataFrame, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"index each by itself.*outputs=\('dense',\)"):
+        LIRIndexer(tiny("bge-m3"), tmp_path / "x.lir", outputs=("dense", "sparse")).index(corpus)
+    for kind in CLASSES:
+        LIRIndexer(tiny("bge-m3"), tmp_path / kind, outputs=(kind,)).index(corpus)
+        found = LIRRetriever(tiny("bge-m3"), tmp_path / kind, num_results=3, outputs=(kind,))(topics)
+        assert len(found) > 3
+
+
+BAD = {
+    "a cross-encoder": (lambda m, p: LIRIndexer(m("mono-bert"), p).index([{"docno": "1", "text": "a"}]), TypeError, "is a cross-encoder"),
+    "no text": (lambda m, p: LIRIndexer(m("dense"), p).index([{"docno": "1", "body": "a"}]), ValueError, "Choose another with text_field="),
+    "a setting of no one": (lambda m, p: LIRIndexer(m("dense"), p, colour="red").index([{"docno": "1", "text": "a"}]), TypeError, "has no setting colour"),
+    "an unknown dtype": (lambda m, p: LIRIndexer(m("dense"), p, dtype="float8").index([{"docno": "1", "text": "a"}]), ValueError, "dtype='float8'; allowed: float32"),
+    "a setting of engines": (lambda m, p: LIRRetriever(m("dense"), p, nprobe=3), TypeError, r"go into options=dict\("),
+    "no index": (lambda m, p: LIRRetriever(m("dense"), p)(pd.DataFrame([("1", "a")], columns=["qid", "query"])), FileNotFoundError, "is no index"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_refused_with_a_clear_error(case: str, tiny: Tiny, tmp_path: Path) -> None:
+    run, error, message = BAD[case]
+    with pytest.raises(error, match=message):
+        run(tiny, tmp_path / "x.lir")
