@@ -97,15 +97,14 @@ def test_the_readmes_tree_is_the_folder() -> None:
     tree = re.search(r"```\npyterrier_lir/\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert tree
     named: set[str] = set()
-    folder = ""
+    folders: list[str] = []
     for line in tree[1].splitlines():
         name = line.split()[0]
-        depth = len(line) - len(line.lstrip())
-        folder = folder if depth > 2 else ""
+        folders = folders[: (len(line) - len(line.lstrip())) // 2 - 1]
         if name.endswith("/"):
-            folder = name
+            folders.append(name)
         else:
-            named.add(folder + name)
+            named.add("".join(folders) + name)
     assert named == {str(path.relative_to(PACKAGE)) for path in modules()}
 
 

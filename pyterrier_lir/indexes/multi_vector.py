@@ -93,6 +93,10 @@ class LIRMultiVectorIndex(LIRIndex):
                 yield shard.start + start, self._rows(shard, start, stop)
                 start = stop
 
+    def offsets_of(self, shard: Shard) -> NDArray[np.int64]:
+        """Where the vectors of each document of a shard begin, (docs + 1,)."""
+        return self._map(shard, "offsets")
+
     def _rows(self, shard: Shard, start: int, stop: int) -> TokenVectors:
         """The vectors of the documents from `start` to `stop` of a shard."""
         offsets = np.asarray(self._map(shard, "offsets")[start : stop + 1])

@@ -165,6 +165,7 @@ def sparse(arguments: argparse.Namespace) -> None:
         print(f"{len(docs)} documents of {lengths.mean():.0f} tokens, {(ours > 0).sum(1).mean():.0f} terms each")
         notes = {"pyterrier_lir float32": f"{np.abs(ours - theirs).max():.1e}"}
         model.with_options(prompts=()).save_pretrained(Path(work_folder) / "lightning_ir")
+        rename_head(Path(work_folder) / "lightning_ir" / "model.safetensors")
         for size in SIZES if arguments.lightning_ir else ():
             name = f"Lightning IR, batches of {size}"
             found = apart(
@@ -174,6 +175,24 @@ def sparse(arguments: argparse.Namespace) -> None:
             notes[name] = f"{np.abs(np.array(found[0]['numbers']) - ours[:8]).max():.1e}"
         flop = work(lengths, "MiniLM-L6") + float(2 * lengths.sum() * 384 * (30_522 + 384))
         report(times, rates, len(docs), flop, notes)
+
+
+def rename_head(path: Path) -> None:
+    """Give the head's weights the names that version 0.0.6 of Lightning IR knows; later ones know those we write."""
+    from safetensors.torch import load_file, save_file
+
+    names = {
+        "dense": "predictions.transform.dense",
+        "norm": "predictions.transform.LayerNorm",
+        "decoder": "predictions.decoder",
+    }
+    weights = load_file(path)
+    for name in [name for name in weights if name.startswith("projection.")]:
+        layer, kind = name.removeprefix("projection.").split(".")
+        weights[f"projection.{names[layer]}.{kind}"] = weights.pop(name)
+    if "projection.predictions.decoder.bias" in weights:
+        weights["projection.predictions.bias"] = weights["projection.predictions.decoder.bias"].clone()
+    save_file(weights, path, metadata={"format": "pt"})
 
 
 def apart(

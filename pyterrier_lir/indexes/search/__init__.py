@@ -61,6 +61,7 @@ ENGINES: dict[tuple[Kind, str], Engine] = {
     ("dense", "hnsw"): Engine("dense_faiss", exact=False, options=(("factory", "HNSW{M},Flat"),)),
     ("dense", "rabitq"): Engine("dense_faiss", exact=False, options=(("factory", "RaBitQ"),)),
     ("multi_vector", "exact"): Engine("multi_vector_exact", exact=True),
+    ("multi_vector", "plaid"): Engine("multi_vector_plaid", exact=False),
     ("sparse", "exact"): Engine("sparse_exact", exact=True),
     ("sparse", "seismic"): Engine("sparse_seismic", exact=False, needs="seismic", extra="seismic"),
 }

@@ -33,12 +33,16 @@ def open(index: LIRMultiVectorIndex) -> MultiVectorExact:
 
 
 class MultiVectorExact:
-    """Scores all documents of an index."""
+    """Scores all documents of an index.
+
+    Attributes:
+        max_sim: whether scores are sums (or means) of the largest dot products.
+    """
 
     def __init__(self, index: LIRMultiVectorIndex) -> None:
         self._index = index
         config = index.stored_config
-        self._plain = (
+        self.max_sim = (
             config.similarity_function == "dot" and config.doc_aggregation_function == "max"
             and config.query_aggregation_function in ("sum", "mean") and not config.exact_match
         )  # fmt: skip
@@ -57,7 +61,7 @@ class MultiVectorExact:
         best = Best(wanted, len(queries), torch.zeros(len(queries)))
         mask = None if candidates is None else torch.from_numpy(candidates)
         with torch.inference_mode():
-            multiply = _products(queries.values) if self._plain else None
+            multiply = _products(queries.values) if self.max_sim else None
             for start, docs in self._index.blocks(_TOKENS):
                 scores = self._pairs(queries, docs) if multiply is None else self._max_sim(multiply, queries, docs)
                 if mask is not None:
