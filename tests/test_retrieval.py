@@ -231,7 +231,7 @@ def test_models_with_several_outputs_are_indexed_one_by_one(
     for kind in CLASSES:
         LIRIndexer(tiny("bge-m3"), tmp_path / kind, outputs=(kind,)).index(corpus)
         found = LIRRetriever(tiny("bge-m3"), tmp_path / kind, num_results=3, outputs=(kind,))(topics)
-        assert len(found) > 3
+        assert len(found) >= 3
 
 
 BAD = {

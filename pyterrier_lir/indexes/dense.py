@@ -34,10 +34,11 @@ class LIRDenseIndex(LIRIndex):
     >>> import tempfile
     >>> index = LIRDenseIndex(tempfile.mkdtemp() + "/tiny.lir")
     >>> docs = [{"docno": "a", "doc_vec": np.array([1.0, 0.0])}, {"docno": "b", "doc_vec": np.array([0.6, 0.8])}]
-    >>> index.indexer().index(docs)
+    >>> index.indexer().index(docs)  # doctest: +ELLIPSIS
     LIRDenseIndex('.../tiny.lir')
-    >>> index.retriever(num_results=1)([{"qid": "1", "query_vec": np.array([0.0, 1.0])}])
-    [{'qid': '1', 'query_vec': array([0., 1.]), 'docno': 'b', 'score': 0.8..., 'rank': 0}]
+    >>> found = index.retriever(num_results=1)([{"qid": "1", "query_vec": np.array([0.0, 1.0])}])
+    >>> [(row["docno"], round(row["score"], 3)) for row in found]
+    [('b', 0.8)]
     """
 
     ARTIFACT_TYPE: ClassVar[str] = "dense_index"

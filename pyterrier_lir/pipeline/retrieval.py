@@ -186,7 +186,7 @@ class LIRRetriever(pt.Transformer):
     Raises:
         ValueError: at the first use, if the index is of another model or kind.
 
-    >>> LIRRetriever("webis/splade", "msmarco.lir") % 10
+    >>> (LIRRetriever("webis/splade", "msmarco.lir") % 10).compile()
     LIRRetriever('webis/splade', 'msmarco.lir', num_results=10)
     """
 
