@@ -192,8 +192,23 @@ def stored_vectors(frame: pd.DataFrame, config: BiEncoderConfig, query: bool, te
         raise ValueError(f"{name!r} holds NaN or infinite numbers in {infinite.sum()} rows, {_first(frame, infinite)}.")
     if config.kind == "dense":
         return np.stack(arrays)
-    ids = list(frame[f"{name}_toks"]) if config.exact_match else None
-    return TokenVectors.of(arrays, ids)
+    return TokenVectors.of(arrays, _token_ids(frame, name, arrays) if config.exact_match else None)
+
+
+def _token_ids(frame: pd.DataFrame, name: str, arrays: list[np.ndarray]) -> list[np.ndarray]:
+    """Which token each vector is of."""
+    if f"{name}_toks" not in frame.columns:
+        raise ValueError(
+            f"The model compares vectors of equal tokens only: a column {name}_toks with their ids is needed."
+        )
+    ids = [np.asarray([] if given is None else given, dtype=np.int32) for given in frame[f"{name}_toks"]]
+    wrong = np.array([own.shape != (len(array),) for own, array in zip(ids, arrays, strict=True)])
+    if wrong.any():
+        raise ValueError(
+            f"'{name}_toks' does not hold a token id for each vector in {wrong.sum()} of {len(frame)} rows, "
+            f"{_first(frame, wrong)}."
+        )
+    return ids
 
 
 def _numeric(value: object) -> bool:

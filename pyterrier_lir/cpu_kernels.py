@@ -49,6 +49,25 @@ def replace_linears(backbone: nn.Module, make: Callable[..., nn.Module], keep: s
                     module.intermediate_act_fn = nn.Identity()
 
 
+_LEAST = 32  # columns for which oneDNN's layout pays
+
+
+def products_with(columns: Tensor) -> Callable[[Tensor], Tensor]:
+    """A function from vectors (N, D) to their dot products (N, columns) with `columns` (columns, D), laid out once.
+
+    >>> products_with(torch.tensor([[1.0, 2.0], [0.0, 1.0]]))(torch.tensor([[3.0, 4.0]]))
+    tensor([[11.,  4.]])
+    """
+    count, size = columns.shape
+    if not size or not packs(columns.dtype):
+        return lambda vectors: vectors @ columns.T
+    layer = nn.Linear(size, max(count, _LEAST), bias=False, device="meta")
+    padded = nn.functional.pad(columns, (0, 0, 0, max(0, _LEAST - count)))
+    layer.weight = nn.Parameter(padded, requires_grad=False)
+    packed = PackedLinear(layer)
+    return lambda vectors: packed(vectors)[:, :count]
+
+
 @cache
 def packs(dtype: torch.dtype) -> bool:
     """Whether this build of torch can pack layers of that dtype, and they compute what a plain layer does."""

@@ -58,6 +58,12 @@ class TokenVectors:
         """A view (tokens, D) for each text."""
         return np.split(self.values, self.offsets[1:-1])
 
+    def between(self, start: int, stop: int) -> TokenVectors:
+        """The texts from `start` to before `stop`, not copied."""
+        offsets = self.offsets[start : stop + 1]
+        part = slice(int(offsets[0]), int(offsets[-1]))
+        return TokenVectors(self.values[part], offsets - offsets[0], None if self.ids is None else self.ids[part])
+
     def take(self, chosen: Positions) -> TokenVectors:
         """The chosen texts, in the order given, possibly several times."""
         lengths = self.lengths[chosen]

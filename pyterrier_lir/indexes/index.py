@@ -18,7 +18,7 @@ from typing_extensions import Self
 from ..columns import VECTOR_COLUMNS, stored_vectors
 from ..config import BiEncoderConfig, Kind, config_from_dict
 from ..models.scores import pair_scores
-from ..vectors import Vectors, concatenate, take
+from ..vectors import TokenVectors, Vectors, concatenate, take
 from .building import ShardWriter, deleted_of
 from .docnos import Docids, Docnos, Strings, hash_of
 from .storage import META, Mode, Shard, delete, read_meta, shards_of
@@ -160,16 +160,24 @@ class LIRIndex(pt.Artifact):
         back[order] = np.arange(len(order))
         return take(concatenate(parts), back)
 
+    def scores_of(self, queries: Vectors, query_of: Docids, docids: Docids) -> NDArray[np.float32]:
+        """Scores (N,) of the pairs (query_of[i], docids[i]) from stored vectors."""
+        distinct, doc_of = np.unique(docids, return_inverse=True)
+        return self.pair_scores(queries, self.vectors_of(distinct), query_of, doc_of)
+
     def get_corpus_iter(self, verbose: bool = False) -> Iterator[dict[str, Any]]:
         """The documents with their vectors and stored fields, as an indexer reads them."""
         from .indexer import rows_of
 
         column = VECTOR_COLUMNS[self.KIND][1]
         for docids in self._alive(1_024):
-            docnos, rows = self.docnos_of(docids), rows_of(self, self.vectors_of(docids))
-            fields = {name: self.field_of(name, docids) for name in self.meta["fields"]}
-            for i, (docno, vectors) in enumerate(zip(docnos, rows, strict=True)):
-                yield {"docno": docno, column: vectors, **{name: texts[i] for name, texts in fields.items()}}
+            vectors = self.vectors_of(docids)
+            docnos, rows = self.docnos_of(docids), rows_of(self, vectors)
+            fields: dict[str, Any] = {name: self.field_of(name, docids) for name in self.meta["fields"]}
+            if isinstance(vectors, TokenVectors) and vectors.ids is not None:
+                fields[f"{column}_toks"] = np.split(vectors.ids, vectors.offsets[1:-1])
+            for i, (docno, row) in enumerate(zip(docnos, rows, strict=True)):
+                yield {"docno": docno, column: row, **{name: values[i] for name, values in fields.items()}}
 
     def _alive(self, count: int) -> Iterator[Docids]:
         """The docids of documents, so many at a time."""

@@ -81,8 +81,10 @@ class Indexer(pt.Indexer):
 
         def encode(docs: Iterator[Document]) -> Iterator[tuple[list[Document], Vectors]]:
             while part := list(islice(docs, _ROWS)):
+                read = [column, f"{column}_toks"] if config.exact_match else [column]
                 frame = pd.DataFrame({"docno": [doc.get("docno") for doc in part],
-                                      column: pd.Series([doc.get(column) for doc in part], dtype=object)})  # fmt: skip
+                                      **{name: pd.Series([doc.get(name) for doc in part], dtype=object)
+                                         for name in read}})  # fmt: skip
                 yield part, self.index_._vectors(frame, config)
 
         build(plan, stream, encode)

@@ -14,21 +14,28 @@ from numpy.typing import NDArray
 from torch.nn.functional import normalize
 
 from ..config import BiEncoderConfig, Kind
-from ..models.scores import pair_scores
-from ..vectors import TokenVectors, Vectors
-from .arrays import ArrayWriter, map_array
+from ..models.scores import LateInteraction, pair_scores
+from ..token_kernels import gather, gather_half
+from ..vectors import TokenVectors, Vectors, concatenate
+from .arrays import map_array
 from .docnos import Docids
 from .index import LIRIndex
+from .residuals import BITS, CodedVectors, ResidualCodec
 from .storage import Shard
+from .token_writers import CodedWriter, TokenWriter
 
 DTYPES = ("float32", "float16")
+_TOKENS = 16_384  # tokens whose vectors are read at once to be scored
 
 
 class LIRMultiVectorIndex(LIRIndex):
     """An index of token vectors.
 
-    Numbers are stored as `float16` or `float32`: choose with `indexer(dtype=...)`.  Vectors that are compared by their
-    cosine are stored with length 1.  A document may have no vectors; its score is 0.
+    Numbers are stored as `float16` or `float32`: choose with `indexer(dtype=...)`.  With `indexer(bits=...)` of 1, 2 or
+    4 vectors are compressed (see `residuals`); the centroids, `ncentroids` of them if given, are those of the first
+    documents of the first shard, and stay when documents are added or parts are merged.  Vectors that are compared by
+    their cosine are stored with length 1.  A document may have no vectors: its score is 0, with which engines that
+    search everything find it and others do not.
 
     >>> import tempfile
     >>> index = LIRMultiVectorIndex(tempfile.mkdtemp() + "/tiny.lir")
@@ -49,9 +56,9 @@ class LIRMultiVectorIndex(LIRIndex):
         return int(self.meta["size"] or 0)
 
     @property
-    def dtype(self) -> str:
-        """How numbers are stored."""
-        return str(self.meta["dtype"])
+    def dtype(self) -> str | None:
+        """How numbers are stored; None where they are compressed."""
+        return cast("str | None", self.meta["dtype"])
 
     @property
     def with_ids(self) -> bool:
@@ -82,47 +89,116 @@ class LIRMultiVectorIndex(LIRIndex):
         """See `LIRIndex.pair_scores`; vectors compared by their cosine are stored with length 1."""
         return pair_scores(self.stored_config, self.prepared(cast("TokenVectors", queries)), docs, query_of, doc_of)
 
-    def blocks(self, tokens: int) -> Iterator[tuple[int, TokenVectors]]:
-        """(docid of the first, vectors) of all documents in turn, also deleted ones, so many tokens at a time."""
-        for shard in self.shards:
-            offsets = self._map(shard, "offsets")
-            start = 0
-            while start < shard.docs:
-                stop = int(np.searchsorted(offsets, offsets[start] + tokens, side="right")) - 1
-                stop = min(max(stop, start + 1), shard.docs)
-                yield shard.start + start, self._rows(shard, start, stop)
-                start = stop
+    def scores_of(self, queries: Vectors, query_of: Docids, docids: Docids) -> NDArray[np.float32]:
+        """Scores (N,) of the pairs (query_of[i], docids[i]); vectors are read a few documents at a time."""
+        prepared = self.prepared(cast("TokenVectors", queries))
+        out = np.zeros(len(docids), np.float32)
+        order = np.lexsort((docids, query_of))
+        for rows in np.split(order, np.flatnonzero(np.diff(query_of[order])) + 1):
+            if len(rows):
+                interact = LateInteraction(self.stored_config, prepared.take(query_of[rows[:1]]))
+                for part in np.split(rows, self.cuts(docids[rows], _TOKENS)):
+                    out[part] = interact(cast("TokenVectors", self.vectors_of(docids[part])))[:, 0]
+        return out
 
-    def offsets_of(self, shard: Shard) -> NDArray[np.int64]:
-        """Where the vectors of each document of a shard begin, (docs + 1,)."""
-        return self._map(shard, "offsets")
+    @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """How many vectors each document has, (docids,)."""
+        return np.concatenate([np.zeros(0, np.int64), *(np.diff(self._map(shard, "offsets")) for shard in self.shards)])
 
-    def _rows(self, shard: Shard, start: int, stop: int) -> TokenVectors:
-        """The vectors of the documents from `start` to `stop` of a shard."""
-        offsets = np.asarray(self._map(shard, "offsets")[start : stop + 1])
-        part = slice(int(offsets[0]), int(offsets[-1]))
-        values = np.asarray(self._map(shard, "vectors")[part]).astype(np.float32)
-        ids = np.asarray(self._map(shard, "ids")[part]) if self.with_ids else None
-        return TokenVectors(values, offsets - offsets[0], ids)
+    def cuts(self, docids: Docids, tokens: int) -> NDArray[np.int64]:
+        """Where to cut documents into parts of about so many tokens, (parts - 1,)."""
+        ends = np.cumsum(self.lengths[docids])
+        return np.flatnonzero(np.diff(ends // tokens)) + 1
+
+    def blocks(self, tokens: int, docids: Docids | None = None) -> Iterator[tuple[Docids, TokenVectors]]:
+        """(docids, vectors) of documents, or of all in turn, also deleted ones, about so many tokens at a time."""
+        chosen = np.arange(self.docids) if docids is None else docids
+        for part in np.split(chosen, self.cuts(chosen, tokens)):
+            if len(part):
+                yield part, cast("TokenVectors", self.vectors_of(part))
+
+    def vectors_of(self, docids: Docids) -> Vectors:
+        """See `LIRIndex.vectors_of`; documents in rising order are read without a further copy."""
+        if (np.diff(docids) < 0).any():
+            return super().vectors_of(docids)
+        parts = [
+            self._read(shard, docids[rows] - shard.start) for shard, rows, _ in self._by_shard(docids, self.shards)
+        ]
+        return parts[0] if len(parts) == 1 else concatenate(parts) if parts else self._read_nothing()
+
+    @cached_property
+    def codec(self) -> ResidualCodec | None:
+        """What compresses vectors; None where they are not, or there are none."""
+        if not self.meta.get("bits") or not self.shards:
+            return None
+        return ResidualCodec.read(self.shards[0].folder, _unit(self.meta["config"]))
+
+    def coded(self, docids: Docids) -> CodedVectors:
+        """Compressed vectors of documents in rising order, as they are stored."""
+        assert self.codec is not None
+        codes, residuals, ids = [], [], []
+        for shard, rows, _ in self._by_shard(docids, self.shards):
+            at = _rows_of(*self._places(shard, docids[rows] - shard.start))
+            codes.append(self._map(shard, "codes")[at])
+            residuals.append(self._map(shard, "residuals")[at])
+            ids += [self._map(shard, "ids")[at]] if self.with_ids else []
+        offsets = np.concatenate([[0], np.cumsum(self.lengths[docids])])
+        return CodedVectors(self.codec, np.concatenate(codes), np.concatenate(residuals), offsets,
+                            np.concatenate(ids) if self.with_ids else None)  # fmt: skip
+
+    def _places(self, shard: Shard, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(starts, lengths) of the vectors of rows of a shard."""
+        offsets = self._map(shard, "offsets")
+        starts = np.asarray(offsets[rows])
+        return starts, np.asarray(offsets[rows + 1]) - starts
+
+    def _from(self, source: LIRIndex, docids: Docids) -> Vectors:
+        """Compressed vectors are copied as they are, where both compress in the same way."""
+        if not isinstance(source, LIRMultiVectorIndex) or source.codec is None or not len(docids):
+            return source.vectors_of(docids)
+        return cast("Vectors", source.coded(docids))
 
     def _header(self, config: BiEncoderConfig, size: int | None, settings: dict[str, Any]) -> dict[str, Any]:
-        dtype = settings.pop("dtype", "float16")
-        if dtype not in DTYPES:
-            raise ValueError(f"dtype={dtype!r}; allowed: {', '.join(DTYPES)}.")
-        return {"size": size, "dtype": dtype}
+        bits, ncentroids = settings.pop("bits", None), settings.pop("ncentroids", None)
+        dtype = settings.pop("dtype", "float16" if bits is None else None)
+        if bits is None and (dtype not in DTYPES or ncentroids is not None):
+            wrong = f"dtype={dtype!r}" if dtype not in DTYPES else f"ncentroids={ncentroids!r}, which needs bits"
+            raise ValueError(f"{wrong}; allowed: dtype {', '.join(DTYPES)}, or bits {', '.join(map(str, BITS))}.")
+        if bits is not None and (bits not in BITS or dtype is not None):
+            raise ValueError(
+                f"bits={bits!r}, dtype={dtype!r}; allowed: bits {', '.join(map(str, BITS))} without dtype."
+            )
+        if ncentroids is not None and (not isinstance(ncentroids, int) or ncentroids < 1):
+            raise ValueError(f"ncentroids={ncentroids!r}; allowed: a positive number, or None.")
+        return {"size": size, "dtype": dtype, "bits": bits, "ncentroids": ncentroids}
 
     def _writer(self, folder: Path, header: dict[str, Any]) -> TokenWriter:
         config = header["config"]
-        normalised = config["similarity_function"] == "cosine"
-        return TokenWriter(folder, header["size"], header["dtype"], normalised, config["exact_match"])
+        similar, with_ids = config["similarity_function"] == "cosine", config["exact_match"]
+        if header.get("bits") is None:
+            return TokenWriter(folder, header["size"], header["dtype"], similar, with_ids)
+        codec, first = None, "00000"
+        if not folder.name.startswith(first):  # the first shard is there, or in the index that is appended to
+            place = folder.with_name(first)
+            codec = ResidualCodec.read(place if place.is_dir() else self.folder / first, _unit(config))
+        return CodedWriter(folder, header["size"], similar, with_ids, codec, header["bits"], header["ncentroids"],
+                           _unit(config))  # fmt: skip
 
     def _read(self, shard: Shard, rows: NDArray[np.int64]) -> Vectors:
-        offsets = self._map(shard, "offsets")
-        starts, lengths = np.asarray(offsets[rows]), np.asarray(offsets[rows + 1] - offsets[rows])
-        ends = np.concatenate([[0], np.cumsum(lengths)])
-        at = np.arange(ends[-1]) + np.repeat(starts - ends[:-1], lengths)
-        values = np.asarray(self._map(shard, "vectors")[at]).astype(np.float32)
-        return TokenVectors(values, ends, np.asarray(self._map(shard, "ids")[at]) if self.with_ids else None)
+        starts, lengths = self._places(shard, rows)
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        ids = np.asarray(self._map(shard, "ids")[_rows_of(starts, lengths)]) if self.with_ids else None
+        if self.codec is not None:
+            codes, residuals = self._map(shard, "codes"), self._map(shard, "residuals")
+            return TokenVectors(self.codec.decode(codes, residuals, starts, lengths), offsets, ids)
+        values = np.empty((int(offsets[-1]), self.size), np.float32)
+        stored = self._map(shard, "vectors")
+        if stored.dtype == np.float16:
+            gather_half(stored.view(np.int16), starts, lengths, values)
+        else:
+            gather(stored, starts, lengths, values)
+        return TokenVectors(values, offsets, ids)
 
     def _read_nothing(self) -> Vectors:
         ids = np.empty(0, dtype=np.int32) if self.with_ids else None
@@ -135,42 +211,17 @@ class LIRMultiVectorIndex(LIRIndex):
     def _map(self, shard: Shard, name: str) -> NDArray[Any]:
         """An array of a shard, opened once."""
         if (shard.start, name) not in self._maps:
-            self._maps[shard.start, name] = map_array(shard.folder / f"{name}.npy")
+            self._maps[shard.start, name] = np.asarray(map_array(shard.folder / f"{name}.npy"))
         return self._maps[shard.start, name]
 
 
-class TokenWriter:
-    """Writes the vectors of a shard."""
+def _unit(config: dict[str, Any]) -> bool:
+    """Whether all vectors have the length 1."""
+    return bool(config["similarity_function"] == "cosine" or config["normalization_strategy"] == "l2")
 
-    def __init__(self, folder: Path, size: int | None, dtype: str, normalised: bool, with_ids: bool) -> None:
-        self._normalised, self.size = normalised, 0
-        self._vectors = ArrayWriter(folder / "vectors.npy", dtype, (size or 0,))
-        self._offsets = ArrayWriter(folder / "offsets.npy", np.int64)
-        self._offsets.append([0])
-        self._ids = ArrayWriter(folder / "ids.npy", np.int32) if with_ids else None
 
-    def append(self, vectors: Vectors) -> None:
-        """Write the vectors of further documents."""
-        rows = cast("TokenVectors", vectors)
-        values = rows.values
-        if self._normalised:
-            values = normalize(torch.from_numpy(values), dim=-1).numpy()
-        self._offsets.append(self._vectors.rows + rows.offsets[1:])
-        self._vectors.append(values)
-        self.size += values.nbytes
-        if self._ids is not None:
-            if rows.ids is None:
-                raise ValueError("Vectors that meet only where their tokens are equal need a column doc_embs_toks.")
-            self._ids.append(rows.ids)
-
-    def __enter__(self) -> TokenWriter:
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Bring the files to the disk."""
-        for writer in (self._vectors, self._offsets, self._ids):
-            if writer is not None:
-                writer.close()
+def _rows_of(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The rows of documents, one after the other."""
+    ends = np.concatenate([[0], np.cumsum(lengths)])
+    rows: NDArray[np.int64] = np.arange(ends[-1]) + np.repeat(starts - ends[:-1], lengths)
+    return rows

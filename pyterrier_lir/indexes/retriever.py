@@ -64,9 +64,7 @@ class _OnIndex(pt.Transformer):
         order = np.argsort(docids, kind="stable")  # reads the files from front to back
         for start in range(0, len(order), _PAIRS):
             rows = order[start : start + _PAIRS]
-            distinct, doc_of = np.unique(docids[rows], return_inverse=True)
-            docs = self.index.vectors_of(distinct)
-            out[rows] = self.index.pair_scores(queries, docs, query_of[rows], doc_of)
+            out[rows] = self.index.scores_of(queries, query_of[rows], docids[rows])
         return out
 
     def _with_fields(self, out: pd.DataFrame, fields: Iterable[str], docids: Positions) -> pd.DataFrame:

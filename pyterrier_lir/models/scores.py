@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import numpy as np
@@ -11,10 +12,13 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 
 from ..config import Aggregation, BiEncoderConfig, Similarity
+from ..cpu_kernels import products_with
 from ..vectors import Positions, TokenVectors, Vectors
 
 _ROWS = 8_192  # pairs of single vectors that are multiplied at once
-_PRODUCTS = 1 << 22  # similarities of tokens that are kept at once
+_PRODUCTS = 1 << 20  # similarities of tokens that are kept at once
+_LAID_OUT = 2_048  # tokens of documents for which the query's vectors are laid out for products
+_COMPILED = 1 << 18  # similarities for which a compiled loop is worth loading
 
 
 def pair_scores(
@@ -79,40 +83,81 @@ def late_interaction(
     scores = np.zeros(len(query_of), dtype=np.float32)
     order = np.argsort(query_of, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(query_of[order])) + 1):
-        if not len(rows):
-            continue
-        query = slice(*queries.offsets[query_of[rows[0]] : query_of[rows[0]] + 2])
-        vectors = torch.from_numpy(queries.values[query])
-        ids = None if not config.exact_match or queries.ids is None else torch.from_numpy(queries.ids[query])
-        at_once = max(1, _PRODUCTS // max(1, len(vectors) * int(docs.lengths[doc_of[rows]].max())))
-        for start in range(0, len(rows), at_once):
-            part = rows[start : start + at_once]
-            scores[part] = _interact(config, vectors, ids, docs.take(doc_of[part])).numpy()
+        if len(rows):
+            interact = LateInteraction(config, queries.take(query_of[rows[:1]]))
+            for part in np.split(rows, interact.cuts(docs.lengths[doc_of[rows]])):
+                scores[part] = interact(_chosen(docs, doc_of[part]))[:, 0]
     return scores
 
 
-def _interact(config: BiEncoderConfig, query: Tensor, ids: Tensor | None, docs: TokenVectors) -> Tensor:
-    """Scores (N,) of one query's vectors (Q, D) and N documents."""
-    sims = similarities(query, torch.from_numpy(docs.values), config.similarity_function)  # (tokens, Q)
-    if ids is not None:
-        assert docs.ids is not None
-        sims = sims * (torch.from_numpy(docs.ids)[:, None] == ids)
-    best = torch.from_numpy(_by_segment(sims.numpy(), docs, config.doc_aggregation_function))  # (N, Q)
-    if not len(query):
-        return best.new_zeros(len(best))
-    how = config.query_aggregation_function
-    return best.amax(1) if how == "max" else best.mean(1) if how == "mean" else best.sum(1)
+class LateInteraction:
+    """Scores documents for queries whose vectors were laid out before; see `late_interaction`.
 
+    Args:
+        config: how vectors are compared.
+        queries: whose vectors are the columns of one matrix product.
+    """
 
-def _by_segment(values: NDArray[np.float32], docs: TokenVectors, how: Aggregation) -> NDArray[np.float32]:
-    """Aggregate the rows of each document, (tokens, Q) -> (N, Q); a document without rows gets 0."""
-    out = np.zeros((len(docs), values.shape[1]), dtype=np.float32)
-    some = docs.lengths > 0
-    if some.any():
+    def __init__(self, config: BiEncoderConfig, queries: TokenVectors) -> None:
+        self._config, self._queries = config, queries
+        self._vectors = torch.from_numpy(np.ascontiguousarray(queries.values))
+        self._ids = (
+            torch.from_numpy(np.asarray(queries.ids)) if config.exact_match and queries.ids is not None else None
+        )
+        self._products: Callable[[Tensor], Tensor] | None = None
+
+    def cuts(self, lengths: Positions) -> Positions:
+        """Where to cut documents so that each part's similarities stay in the processor's cache, (parts - 1,)."""
+        ends = np.cumsum(lengths * max(1, len(self._vectors)))
+        return np.flatnonzero(np.diff(ends // _PRODUCTS)) + 1
+
+    def __call__(self, docs: TokenVectors) -> NDArray[np.float32]:
+        """Scores (documents, queries)."""
+        scores = np.zeros((len(docs), len(self._queries)), dtype=np.float32)
+        filled = self._queries.lengths > 0
+        if not len(docs.values) or not filled.any():
+            return scores
+        sims = self._similarities(torch.from_numpy(docs.values))  # (tokens, vectors of queries)
+        if self._ids is not None:
+            assert docs.ids is not None
+            sims = sims * (torch.from_numpy(np.asarray(docs.ids))[:, None] == self._ids)
+        best = _by_segment(sims.numpy(), docs.offsets, self._config.doc_aggregation_function)
+        how = self._config.query_aggregation_function
         add = np.maximum if how == "max" else np.add
-        out[some] = add.reduceat(values, docs.offsets[:-1][some], axis=0)
+        scores[:, filled] = add.reduceat(best, self._queries.offsets[:-1][filled], axis=1)
         if how == "mean":
-            out[some] /= docs.lengths[some, None]
+            scores[:, filled] /= self._queries.lengths[filled]
+        return scores
+
+    def _similarities(self, docs: Tensor) -> Tensor:
+        function = self._config.similarity_function
+        if function == "l2" or (self._products is None and len(docs) < _LAID_OUT):
+            return similarities(self._vectors, docs, function)
+        if self._products is None:
+            cosine = function == "cosine"
+            self._products = products_with(nn.functional.normalize(self._vectors, dim=-1) if cosine else self._vectors)
+        return self._products(nn.functional.normalize(docs, dim=-1) if function == "cosine" else docs)
+
+
+def _chosen(docs: TokenVectors, rows: Positions) -> TokenVectors:
+    """The chosen documents; those that follow each other are not copied."""
+    consecutive = bool((np.diff(rows) == 1).all())
+    return docs.between(int(rows[0]), int(rows[-1]) + 1) if consecutive else docs.take(rows)
+
+
+def _by_segment(values: NDArray[np.float32], offsets: Positions, how: Aggregation) -> NDArray[np.float32]:
+    """Aggregate the rows of each document, (tokens, columns) -> (N, columns); a document without rows gets 0."""
+    lengths = np.diff(offsets)
+    out = np.zeros((len(lengths), values.shape[1]), dtype=np.float32)
+    if how == "max" and values.size >= _COMPILED:
+        from ..token_kernels import segment_max
+
+        segment_max(values, offsets, out)
+    elif (some := lengths > 0).any():
+        add = np.maximum if how == "max" else np.add
+        out[some] = add.reduceat(values, offsets[:-1][some], axis=0)
+        if how == "mean":
+            out[some] /= lengths[some, None]
     return out
 
 
