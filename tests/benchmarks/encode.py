@@ -1,9 +1,9 @@
 """Encoding speed and memory, side by side with sentence-transformers, Lightning IR and PyLate in one run.
 
-    python tests/benchmarks/encode.py dense --model FOLDER
-    python tests/benchmarks/encode.py sparse --model FOLDER [--lightning-ir PYTHON]
-    python tests/benchmarks/encode.py multi --model FOLDER [--pylate PYTHON]
-    python tests/benchmarks/encode.py memory
+    python -m tests.benchmarks.encode dense --model FOLDER
+    python -m tests.benchmarks.encode sparse --model FOLDER [--lightning-ir PYTHON]
+    python -m tests.benchmarks.encode multi --model FOLDER [--pylate PYTHON]
+    python -m tests.benchmarks.encode memory
 
 `--model` is the folder of all-MiniLM-L6-v2.  `dense` encodes documents of the collections with it; `sparse` with a
 SPLADE model of its size and vocabulary, `multi` with a ColBERT of its size (128 numbers a token), both randomly

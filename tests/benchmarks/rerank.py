@@ -1,8 +1,8 @@
 """Re-ranking speed and memory, side by side with sentence-transformers and Lightning IR in one run.
 
-    python tests/benchmarks/rerank.py cpu --tokenizer FOLDER [--collection FOLDER] [--lightning-ir PYTHON]
-    python tests/benchmarks/rerank.py memory
-    python tests/benchmarks/rerank.py cuda [--tokenizer FOLDER]
+    python -m tests.benchmarks.rerank cpu --tokenizer FOLDER [--collection FOLDER] [--lightning-ir PYTHON]
+    python -m tests.benchmarks.rerank memory
+    python -m tests.benchmarks.rerank cuda [--tokenizer FOLDER]
 
 `cpu` re-ranks pairs of a collection (topics.tsv, corpus.jsonl.gz, runs/bm25.run.gz) with a randomly initialised
 cross-encoder of MiniLM-L6's shape.  Every system is timed in turn, `--repeats` times; medians and ranges are printed,

@@ -1,7 +1,7 @@
 """Dense search, side by side with FAISS and pyterrier_dr in one run: queries/s next to recall.
 
-    python tests/benchmarks/search.py synthetic [--docs 1000000]
-    python tests/benchmarks/search.py collections --model FOLDER
+    python -m tests.benchmarks.search synthetic [--docs 1000000]
+    python -m tests.benchmarks.search collections --model FOLDER
 
 `synthetic` draws unit vectors of 384 numbers around 10,000 centres (a centre plus Gaussian noise of the same expected
 length as the centre, normalised), and queries in the same way.  `collections` indexes real collections with

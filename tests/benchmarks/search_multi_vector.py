@@ -1,7 +1,7 @@
 """Multi-vector scoring and search on the CPU: documents/s of MaxSim over candidates, PLAID next to exact search.
 
-    python tests/benchmarks/search_multi_vector.py score [--repeats 5]
-    python tests/benchmarks/search_multi_vector.py search [--docs 100000]
+    python -m tests.benchmarks.search_multi_vector score [--repeats 5]
+    python -m tests.benchmarks.search_multi_vector search [--docs 100000]
 
 Token vectors have 128 numbers and length 1.  A vocabulary of 8,192 centres is drawn from a normal distribution; a topic
 is 300 of them; a document of about 70 tokens (log-normal) takes three quarters of its tokens from one of 400 topics,

@@ -1,7 +1,7 @@
 """Speed of learned sparse search, side by side with PISA, PyTorch, scipy and Seismic in one run.
 
-    python tests/benchmarks/search_sparse.py search [--docs 500000] [--queries 128] [--k 1000] [--repeats 5]
-    python tests/benchmarks/search_sparse.py seismic [--docs 50000]
+    python -m tests.benchmarks.search_sparse search [--docs 500000] [--queries 128] [--k 1000] [--repeats 5]
+    python -m tests.benchmarks.search_sparse seismic [--docs 50000]
 
 Documents have 119 and queries 24 different terms of 30,522, as those of SPLADE models have.  Terms are drawn by a Zipf
 distribution, the r-th with a probability in proportion to 1 / (r + 30) (the most frequent is in 4 of 10 documents);
