@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import subprocess
@@ -193,20 +194,69 @@ def test_parts_are_encoded_apart_and_joined(
         LIRIndexer(tiny("dense"), tmp_path / "y.lir", shard=(3, 3))
 
 
+LAUNCHED = """
+import json, sys
+sys.path[:0] = {path!r}
+from pyterrier_lir import LIRIndexer
+{launch}
+LIRIndexer({model!r}, {index!r}, shard="rank").index(json.load(open({corpus!r})))
+"""
+FABRIC = """
+from lightning.fabric import Fabric
+fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp")
+fabric.launch()
+"""
+
+
+@pytest.mark.parametrize("launcher", ["environment", "torchrun", "Fabric"])
 def test_processes_of_a_launcher_take_their_parts_by_themselves(
-    tiny: Tiny, corpus: list[dict[str, str]], tmp_path: Path
+    launcher: str, tiny: Tiny, corpus: list[dict[str, str]], tmp_path: Path
 ) -> None:
-    program = (
-        f"import sys; sys.path[:0] = {sys.path!r}\nfrom pyterrier_lir import LIRIndexer\n"
-        f"LIRIndexer({tiny('dense')!r}, {str(tmp_path / 'x.lir')!r}, shard='rank').index({corpus!r})"
-    )
-    processes = [subprocess.Popen([sys.executable, "-c", program], env={**os.environ, "RANK": str(i), "WORLD_SIZE": "2"})
-                 for i in range(2)]  # fmt: skip
-    assert [process.wait() for process in processes] == [0, 0]
-    merged = CLASSES["dense"].merge(sorted(tmp_path.glob("x.lir.part-*-of-2")), tmp_path / "x.lir")
+    (tmp_path / "corpus.json").write_text(json.dumps(corpus))
+    program = tmp_path / "program.py"
+    program.write_text(
+        LAUNCHED.format(
+            path=sys.path, launch=FABRIC if launcher == "Fabric" else "", model=tiny("dense"),
+            index=str(tmp_path / "x.lir"), corpus=str(tmp_path / "corpus.json"),
+        )
+    )  # fmt: skip
+    own = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    if launcher == "environment":
+        processes = [
+            subprocess.Popen([sys.executable, program], env={**own, "RANK": str(i), "WORLD_SIZE": "2"})
+            for i in range(2)
+        ]
+    else:
+        module = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+        start = module if launcher == "torchrun" else []
+        processes = [subprocess.Popen([sys.executable, *start, program], env=own)]
+    assert [process.wait() for process in processes] == [0] * len(processes)
+    parts = sorted(tmp_path.glob("x.lir.part-*-of-2"))
+    merged = CLASSES["dense"].merge(parts, tmp_path / "x.lir")
+    assert [len(open_index(part)) for part in parts] == [len(corpus[i::2]) for i in range(2)]
     assert sorted(merged.docnos_of(np.arange(len(merged)))) == sorted(doc["docno"] for doc in corpus)
+
+
+def test_a_part_by_rank_needs_a_launcher(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS"):
+        monkeypatch.delenv(name, raising=False)
     with pytest.raises(ValueError, match="no RANK, WORLD_SIZE"):
         LIRIndexer(tiny("dense"), tmp_path / "y.lir", shard="rank")
+
+
+def test_parts_are_searched_where_they_lie(
+    tiny: Tiny, indexed: Callable[[str], str], corpus: list[dict[str, str]], topics: pd.DataFrame, tmp_path: Path
+) -> None:
+    parts = [LIRIndexer(tiny("dense"), tmp_path / "x.lir", shard=(i, 2)) for i in range(2)]
+    for part in parts:
+        part.index(corpus)
+    union = LIRRetriever(tiny("dense"), [part.folder for part in parts], num_results=9)
+    found, expected = union(topics), LIRRetriever(tiny("dense"), indexed("dense"), num_results=9)(topics)
+    np.testing.assert_allclose(found["score"], expected["score"], rtol=1e-5)
+    assert (union % 3).compile()(topics)["score"].tolist() == found[found["rank"] < 3]["score"].tolist()
+    assert union == LIRRetriever(tiny("dense"), [part.folder for part in parts], num_results=9)
+    with pytest.raises(ValueError, match="whose weights are not those of"):
+        LIRRetriever(tiny("dpr-first"), [part.folder for part in parts])(topics)
 
 
 def test_an_interrupted_encoding_resumes_to_the_same_bytes(

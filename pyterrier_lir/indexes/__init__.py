@@ -3,28 +3,45 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import overload
 
 from .dense import LIRDenseIndex
 from .index import LIRIndex
 from .multi_vector import LIRMultiVectorIndex
 from .sparse import LIRSparseIndex
 from .storage import read_meta
+from .union import IndexUnion
 
 INDEXES: dict[str, type[LIRIndex]] = {
     kind.ARTIFACT_TYPE: kind for kind in (LIRDenseIndex, LIRSparseIndex, LIRMultiVectorIndex)
 }
 
 
-def open_index(path: str | os.PathLike[str]) -> LIRIndex:
-    """The index in a folder, of whatever kind it is.
+Place = str | os.PathLike[str]
+
+
+@overload
+def open_index(path: Place | LIRIndex) -> LIRIndex: ...
+
+
+@overload
+def open_index(path: Sequence[Place | LIRIndex]) -> IndexUnion: ...
+
+
+def open_index(path: Place | LIRIndex | Sequence[Place | LIRIndex]) -> LIRIndex | IndexUnion:
+    """The index in a folder, of whatever kind it is; of several folders, their union.
 
     Raises:
         FileNotFoundError: if there is none, or only a part of one.
-        ValueError: if it is not of this package, or of a later version.
+        ValueError: if it is not of this package, or of a later version, or several do not fit each other.
     """
-    from pathlib import Path
+    if isinstance(path, LIRIndex):
+        return path
+    if isinstance(path, (str, os.PathLike)):
+        return INDEXES[read_meta(Path(path))["type"]](path)
+    return IndexUnion([open_index(part) for part in path])
 
-    return INDEXES[read_meta(Path(path))["type"]](path)
 
-
-__all__ = ["INDEXES", "LIRDenseIndex", "LIRIndex", "LIRMultiVectorIndex", "LIRSparseIndex", "open_index"]
+__all__ = ["INDEXES", "IndexUnion", "LIRDenseIndex", "LIRIndex", "LIRMultiVectorIndex", "LIRSparseIndex", "open_index"]

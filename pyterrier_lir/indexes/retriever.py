@@ -140,8 +140,8 @@ class Retriever(_OnIndex):
         """`retriever % k` as a retriever of k documents."""
         if k >= self.num_results:
             return None
-        return Retriever(self.index, self.engine, num_results=k, docnos=self.docnos, where=self.where,
-                         include_fields=self.include_fields, verbose=self.verbose, options=self.options)  # fmt: skip
+        return type(self)(self.index, self.engine, num_results=k, docnos=self.docnos, where=self.where,
+                          include_fields=self.include_fields, verbose=self.verbose, options=self.options)  # fmt: skip
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """Search for each query; score results that are there already."""

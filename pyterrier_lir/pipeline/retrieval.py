@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -16,7 +16,7 @@ import pandas as pd
 import pyterrier as pt
 
 from ..columns import VECTOR_COLUMNS
-from ..indexes import INDEXES, LIRIndex, open_index
+from ..indexes import INDEXES, IndexUnion, LIRIndex, open_index
 from ..indexes.building import Document, Plan, build
 from ..indexes.indexer import make_header
 from ..indexes.storage import Mode
@@ -43,7 +43,7 @@ class LIRIndexer(pt.Indexer):
         include_fields: strings of the documents that are stored too, such as `text`.
         replace: with `append`, whether documents take the place of those that have their docno.
         shard: `(i, n)` indexes the i-th of n parts of the documents, to be joined with `LIRIndex.merge`; `"rank"` that
-            of this process among those that torchrun, SLURM or Lightning started.  The part is written to a folder of
+            of this process among those that torchrun, SLURM or Lightning's Fabric started.  The part is written to a folder of
             its own, which `folder` tells.
         shard_docs: documents of a file of the index.
         verbose: show a progress bar.
@@ -175,7 +175,7 @@ class LIRRetriever(pt.Transformer):
 
     Args:
         model: the model that the index was made with.
-        index: an index, or its folder.
+        index: an index, or its folder; of several, their union is searched.
         engine: how to search; see `pyterrier_lir.indexes.search.ENGINES`.
         num_results: most documents of a query; `retriever % 10` searches for 10.
         any_model: whether a model may search that is not the one the index was made with.
@@ -193,7 +193,7 @@ class LIRRetriever(pt.Transformer):
     def __init__(
         self,
         model: str | os.PathLike[str] | Model,
-        index: str | os.PathLike[str] | LIRIndex,
+        index: str | os.PathLike[str] | LIRIndex | IndexUnion | Sequence[str | os.PathLike[str]],
         engine: str = "exact",
         *,
         num_results: int = 1_000,
@@ -250,7 +250,7 @@ class LIRRetriever(pt.Transformer):
     def retriever(self) -> Any:
         """The transformer that searches by vectors, once the model and the index are found to fit."""
         if self._retriever is None or self._retriever[0] != self._key():
-            index = self.index if isinstance(self.index, LIRIndex) else open_index(self.index)
+            index = self.index if isinstance(self.index, IndexUnion) else open_index(self.index)
             model = cast("BiEncoderModel", self.encoder.engine().model)
             _check_model(index, model, self.any_model)
             made = index.retriever(
@@ -261,7 +261,7 @@ class LIRRetriever(pt.Transformer):
         return self._retriever[1]
 
     def _key(self) -> tuple[Any, ...]:
-        index = self.index if isinstance(self.index, LIRIndex) else str(self.index)
+        index = self.index if isinstance(self.index, (LIRIndex, IndexUnion)) else str(self.index)
         return (self.model, index, self.engine, self.num_results, self.any_model, self.docnos, self.where,
                 self.include_fields, self.verbose, tuple(sorted(self.options.items())),
                 tuple(sorted(self.settings.items())))  # fmt: skip
@@ -288,7 +288,7 @@ def _index_of(model: BiEncoderModel) -> type[LIRIndex]:
     return next(index for index in INDEXES.values() if model.kinds[0] == index.KIND)
 
 
-def _check_model(index: LIRIndex, model: BiEncoderModel, any_model: bool) -> None:
+def _check_model(index: LIRIndex | IndexUnion, model: BiEncoderModel, any_model: bool) -> None:
     if index.KIND not in model.kinds:
         raise ValueError(f"{index!r} holds {index.KIND} vectors; those of {model.source} are {', '.join(model.kinds)}.")
     made_by = index.meta["model"]
@@ -315,12 +315,17 @@ def _check_finite(vectors: Vectors, docs: list[Document]) -> None:
 
 
 def _rank() -> tuple[int, int]:
-    """This process's number and the number of all, as torchrun, SLURM and Lightning tell them."""
-    for rank, world in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"), ("LOCAL_RANK", "WORLD_SIZE")):
+    """This process's number and the number of all, as torch.distributed, torchrun or SLURM tell them."""
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    for rank, world in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")):
         if rank in os.environ and world in os.environ:
             return int(os.environ[rank]), int(os.environ[world])
     raise ValueError(
-        "shard='rank': this process was not started by torchrun, SLURM or Lightning (no RANK, WORLD_SIZE)."
+        "shard='rank': this process was not started by torchrun or SLURM (no RANK, WORLD_SIZE), nor launched by "
+        "Lightning; with Fabric, make the indexer behind fabric.launch()."
     )
 
 
