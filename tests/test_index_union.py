@@ -91,7 +91,8 @@ def test_unions_keep_to_the_contract_of_transformers(kind: str, made: Made) -> N
     assert cut == union.retriever(num_results=7)
     pd.testing.assert_frame_equal(cut(queries(kind)), retriever(queries(kind)).query("rank < 7").reset_index(drop=True))
     empty = retriever(queries(kind).iloc[:0])
-    assert list(empty) == list(retriever(queries(kind))) and empty.empty
+    assert list(empty) == list(retriever(queries(kind)))
+    assert empty.empty
 
 
 def test_changes_in_a_part_are_seen(kind: str, tmp_path: Path) -> None:
@@ -107,7 +108,7 @@ def test_changes_in_a_part_are_seen(kind: str, tmp_path: Path) -> None:
 
 def test_indexes_that_do_not_fit_are_refused(made: Made, tmp_path: Path) -> None:
     dense, sparse = made["dense"][1], made["sparse"][1]
-    with pytest.raises(ValueError, match="holds dense vectors, .* sparse ones"):
+    with pytest.raises(ValueError, match=r"holds dense vectors, .* sparse ones"):
         IndexUnion([dense, sparse])
     with pytest.raises(ValueError, match="at least one index"):
         open_index([])

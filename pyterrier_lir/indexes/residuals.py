@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +23,7 @@ from .arrays import map_array, write_array
 BITS = (1, 2, 4)
 SAMPLE = 1 << 18  # token vectors that are trained on, unless more centroids need more
 PER_CENTROID = 32  # token vectors for each centroid that are trained on
+_ROUNDS = 4  # of k-means, as in ColBERT
 _FILES = ("centroids", "cutoffs", "weights")
 _AT_ONCE = 1 << 23  # products with centroids that are kept at once
 
@@ -39,13 +38,18 @@ def centroid_count(tokens: int) -> int:
 
 
 def train_centroids(vectors: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """The means (count, D) of a k-means clustering by FAISS; the same for the same vectors."""
-    faiss: Any = import_module("faiss")
-    means = faiss.Kmeans(vectors.shape[1], count, niter=8, seed=0, min_points_per_centroid=1,
-                         max_points_per_centroid=4 * PER_CENTROID)  # fmt: skip
-    means.train(np.ascontiguousarray(vectors, dtype=np.float32))
-    found: NDArray[np.float32] = means.centroids
-    return found
+    """The means (count, D) of a k-means clustering; the same for the same vectors.
+
+    Lloyd's iterations over `Nearest`, whose products are twice as fast as those in FAISS's own clustering.
+    """
+    values = torch.from_numpy(np.ascontiguousarray(vectors))
+    means = values[np.random.default_rng(0).choice(len(values), count, replace=False)]
+    for _ in range(_ROUNDS):
+        codes = torch.from_numpy(Nearest(means.numpy())(vectors))
+        sizes = torch.bincount(codes, minlength=count)[:, None]
+        sums = torch.zeros_like(means).index_add_(0, codes, values)
+        means = torch.where(sizes > 0, sums / sizes.clamp(min=1), means)
+    return means.numpy()
 
 
 class Nearest:

@@ -43,8 +43,8 @@ class LIRIndexer(pt.Indexer):
         include_fields: strings of the documents that are stored too, such as `text`.
         replace: with `append`, whether documents take the place of those that have their docno.
         shard: `(i, n)` indexes the i-th of n parts of the documents, to be joined with `LIRIndex.merge`; `"rank"` that
-            of this process among those that torchrun, SLURM or Lightning's Fabric started.  The part is written to a folder of
-            its own, which `folder` tells.
+            of this process among those that torchrun, SLURM or Lightning's Fabric started.  The part is written to a
+            folder of its own, which `folder` tells.
         shard_docs: documents of a file of the index.
         verbose: show a progress bar.
         settings: of the encoder (see `LIRBiEncoder`, such as `text_field`, `device`, `doc_length`) and of the kind of
