@@ -151,6 +151,18 @@ def test_an_index_remembers_its_model_and_refuses_others(
         LIRRetriever(tiny("splade"), indexed("dense"), any_model=True)(topics)
 
 
+def test_vectors_in_a_frame_tell_their_model(tiny: Tiny, indexed: Callable[[str], str], topics: pd.DataFrame) -> None:
+    index, other = open_index(indexed("dense")), LIRBiEncoder(tiny("dpr-first")).query_encoder()
+    right = LIRBiEncoder(tiny("dense")).query_encoder()
+    found = (right >> index.retriever(num_results=3))(topics)
+    with pytest.raises(ValueError, match="whose weights are not those of"):
+        (other >> index.retriever())(topics)
+    with pytest.raises(ValueError, match="whose weights are not those of"):
+        (other >> index.scorer())(found[["qid", "query", "docno"]])
+    assert len((other >> index.retriever(num_results=3, any_model=True))(topics)) == len(found)
+    assert len((other >> index.scorer(any_model=True))(found[["qid", "query", "docno"]])) == len(found)
+
+
 def test_precision_does_not_make_another_model(tiny: Tiny, indexed: Callable[[str], str], topics: pd.DataFrame) -> None:
     for precision in ("bf16", "int8"):
         assert len(LIRRetriever(tiny("dense"), indexed("dense"), precision=precision)(topics))

@@ -12,13 +12,14 @@ import pandas as pd
 import pyterrier as pt
 from typing_extensions import Self
 
-from ..columns import VECTOR_COLUMNS
+from ..columns import ENCODED_BY, VECTOR_COLUMNS
 from ..vectors import take
 from .index import LIRIndex, Mask
 from .search import Searcher, open_engine
 
 if TYPE_CHECKING:
     from ..vectors import Positions, Vectors
+    from .union import IndexUnion
 
 _QUERIES = 256  # that are searched together
 _PAIRS = 65_536  # that are scored together
@@ -28,6 +29,7 @@ class _OnIndex(pt.Transformer):
     """What both do: read queries' vectors, score pairs, be equal by their settings."""
 
     index: LIRIndex
+    any_model: bool
 
     def _settings(self) -> tuple[Any, ...]:
         parameters = list(inspect.signature(type(self).__init__).parameters.values())[1:]
@@ -42,6 +44,12 @@ class _OnIndex(pt.Transformer):
     @property
     def _query_column(self) -> str:
         return VECTOR_COLUMNS[self.index.KIND][0]
+
+    def _check_model(self, inp: pd.DataFrame) -> None:
+        """Refuse queries of another model than the index was made with, where both are known."""
+        encoded_by = inp.attrs.get(ENCODED_BY)
+        if encoded_by is not None and not self.any_model:
+            check_model(self.index, *encoded_by)
 
     def _rescored(self, inp: pd.DataFrame) -> pd.DataFrame:
         """Results with scores from stored vectors, ranked."""
@@ -77,18 +85,20 @@ class IndexScorer(_OnIndex):
 
     Args:
         index: that holds the documents.
+        any_model: whether queries may be encoded by another model than the index was made with.
 
     Raises:
         ValueError: for documents that the index does not hold, or queries' vectors that do not fit.
     """
 
-    def __init__(self, index: LIRIndex) -> None:
-        self.index = index
+    def __init__(self, index: LIRIndex, *, any_model: bool = False) -> None:
+        self.index, self.any_model = index, any_model
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """Score each row's query and document, and rank anew within each query."""
         with pt.validate.any(inp, context=self) as check:
             check.result_frame(extra_columns=[self._query_column])
+        self._check_model(inp)
         return self._rescored(inp)
 
     def __repr__(self) -> str:
@@ -105,6 +115,7 @@ class Retriever(_OnIndex):
         index: that is searched.
         engine: how; see `pyterrier_lir.indexes.search.ENGINES`.
         num_results: most documents of a query; `retriever % 10` searches for 10.
+        any_model: whether queries may be encoded by another model than the index was made with.
         docnos: search these documents only.
         where: search the documents only whose stored fields are so: a function from a frame with a column for each
             field to a mask.
@@ -122,6 +133,7 @@ class Retriever(_OnIndex):
         engine: str = "exact",
         *,
         num_results: int = 1_000,
+        any_model: bool = False,
         docnos: Iterable[str] | None = None,
         where: Callable[[pd.DataFrame], Any] | None = None,
         include_fields: Iterable[str] = (),
@@ -133,21 +145,24 @@ class Retriever(_OnIndex):
             raise ValueError(f"num_results={num_results!r}; allowed: a positive number.")
         self.index, self.engine, self.num_results, self.verbose = index, engine, num_results, verbose
         self.docnos = None if docnos is None else tuple(docnos)
-        self.where, self.include_fields = where, tuple(include_fields)
+        self.any_model, self.where, self.include_fields = any_model, where, tuple(include_fields)
         self.options = {**(options or {}), **more}
 
     def fuse_rank_cutoff(self, k: int) -> Retriever | None:
         """`retriever % k` as a retriever of k documents."""
         if k >= self.num_results:
             return None
-        return type(self)(self.index, self.engine, num_results=k, docnos=self.docnos, where=self.where,
-                          include_fields=self.include_fields, verbose=self.verbose, options=self.options)  # fmt: skip
+        return type(self)(
+            self.index, self.engine, num_results=k, any_model=self.any_model, docnos=self.docnos, where=self.where,
+            include_fields=self.include_fields, verbose=self.verbose, options=self.options,
+        )  # fmt: skip
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """Search for each query; score results that are there already."""
         with pt.validate.any(inp, context=self) as check:
             check.query_frame(extra_columns=[self._query_column], mode="search")
             check.result_frame(extra_columns=[self._query_column], mode="score")
+        self._check_model(inp)
         if check.mode == "score":
             return self._rescored(inp)
         if inp.empty:
@@ -210,6 +225,20 @@ class Retriever(_OnIndex):
 
     def __getstate__(self) -> dict[str, Any]:
         return {n: v for n, v in self.__dict__.items() if n not in ("searcher", "candidates")}
+
+
+def check_model(index: LIRIndex | IndexUnion, source: str, fingerprint: str) -> None:
+    """Refuse a model whose weights are not those of the model that the index was made with, where that is known.
+
+    Raises:
+        ValueError: if it is another.
+    """
+    made_by = index.meta["model"]
+    if made_by.get("fingerprint") and made_by["fingerprint"] != fingerprint:
+        raise ValueError(
+            f"{index!r} was made with {made_by['source']}, whose weights are not those of {source}. Search with that "
+            "model, or give any_model=True if the two fit."
+        )
 
 
 def _distinct(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:

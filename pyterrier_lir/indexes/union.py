@@ -110,9 +110,9 @@ class IndexUnion:
         """The transformer that finds documents for queries with vectors; see `Retriever`."""
         return UnionRetriever(cast("LIRIndex", self), engine, **settings)
 
-    def scorer(self) -> IndexScorer:
+    def scorer(self, **settings: Any) -> IndexScorer:
         """The transformer that scores results from stored vectors; see `IndexScorer`."""
-        return IndexScorer(cast("LIRIndex", self))
+        return IndexScorer(cast("LIRIndex", self), **settings)
 
     def _queries(self, frame: pd.DataFrame) -> list[Vectors]:
         """The queries' vectors as each index reads them: sparse ones have terms of their own."""

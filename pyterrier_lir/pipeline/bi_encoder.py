@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyterrier as pt
 
-from ..columns import VECTOR_COLUMNS, text_values, with_vectors
+from ..columns import ENCODED_BY, VECTOR_COLUMNS, text_values, with_vectors
 from ..config import BiEncoderConfig, Kind
 from ..vectors import Encoded, prune
 from .model_transformer import ModelTransformer, check_positive, label
@@ -197,7 +197,10 @@ class LIRBiEncoder(ModelTransformer):
         encoded = self._encode(engine, list(distinct), query)
         model = cast("BiEncoderModel", engine.model)
         terms = terms_of(model, self.token_ids) if "sparse" in model.kinds else None
-        return with_vectors(frame, encoded, codes, query, terms)
+        out = with_vectors(frame, encoded, codes, query, terms)
+        if query:
+            out.attrs[ENCODED_BY] = (str(model.source), model.fingerprint)
+        return out
 
 
 @dataclass(unsafe_hash=True, repr=False)

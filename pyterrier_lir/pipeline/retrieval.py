@@ -19,6 +19,7 @@ from ..columns import VECTOR_COLUMNS
 from ..indexes import INDEXES, IndexUnion, LIRIndex, open_index
 from ..indexes.building import Document, Plan, build
 from ..indexes.indexer import make_header
+from ..indexes.retriever import check_model
 from ..indexes.storage import Mode
 from ..vectors import TokenVectors, Vectors
 from .bi_encoder import LIRBiEncoder
@@ -254,8 +255,8 @@ class LIRRetriever(pt.Transformer):
             model = cast("BiEncoderModel", self.encoder.engine().model)
             _check_model(index, model, self.any_model)
             made = index.retriever(
-                self.engine, num_results=self.num_results, docnos=self.docnos, where=self.where,
-                include_fields=self.include_fields, verbose=self.verbose, options=self.options,
+                self.engine, num_results=self.num_results, any_model=self.any_model, docnos=self.docnos,
+                where=self.where, include_fields=self.include_fields, verbose=self.verbose, options=self.options,
             )  # fmt: skip
             self._retriever = (self._key(), made)
         return self._retriever[1]
@@ -291,13 +292,8 @@ def _index_of(model: BiEncoderModel) -> type[LIRIndex]:
 def _check_model(index: LIRIndex | IndexUnion, model: BiEncoderModel, any_model: bool) -> None:
     if index.KIND not in model.kinds:
         raise ValueError(f"{index!r} holds {index.KIND} vectors; those of {model.source} are {', '.join(model.kinds)}.")
-    made_by = index.meta["model"]
-    if any_model or not made_by.get("fingerprint") or made_by["fingerprint"] == model.fingerprint:
-        return
-    raise ValueError(
-        f"{index!r} was made with {made_by['source']}, whose weights are not those of {model.source}. Search with that "
-        "model, or give any_model=True if the two fit."
-    )
+    if not any_model:
+        check_model(index, str(model.source), model.fingerprint)
 
 
 def _check_finite(vectors: Vectors, docs: list[Document]) -> None:

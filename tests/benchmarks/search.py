@@ -41,7 +41,7 @@ def vectors(count: int, seed: int) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def build(folder: Path, count: int) -> tuple[LIRDenseIndex, float]:
+def build(folder: Path, count: int, **settings: Any) -> tuple[LIRDenseIndex, float]:
     """An index of that many vectors, and the seconds that it took."""
 
     def docs() -> Iterator[dict[str, Any]]:
@@ -50,7 +50,7 @@ def build(folder: Path, count: int) -> tuple[LIRDenseIndex, float]:
                 yield {"docno": f"d{start + i}", "doc_vec": row}
 
     start = time.perf_counter()
-    index = LIRDenseIndex(folder / "x.lir").indexer().index(docs())
+    index = LIRDenseIndex(folder / "x.lir").indexer(**settings).index(docs())
     return index, time.perf_counter() - start
 
 

@@ -1,12 +1,14 @@
 """Speed of learned sparse search, side by side with PISA, PyTorch, scipy and Seismic in one run.
 
     python -m tests.benchmarks.search_sparse search [--docs 500000] [--queries 128] [--k 1000] [--repeats 5]
+    python -m tests.benchmarks.search_sparse search --collection FOLDER
     python -m tests.benchmarks.search_sparse seismic [--docs 50000]
 
 Documents have 119 and queries 24 different terms of 30,522, as those of SPLADE models have.  Terms are drawn by a Zipf
 distribution, the r-th with a probability in proportion to 1 / (r + 30) (the most frequent is in 4 of 10 documents);
 weights are log-normal (mu -0.5, sigma 0.8), multiplied by 100 and rounded, so that PISA, which stores whole numbers,
 has the same ones.  Terms and weights are independent, unlike those of a model: nothing can be skipped for its bound.
+With `--collection` (such as msmarco-passage-mini) weights are those of BM25, and queries real.
 
 `search`: every system searches the same queries for the k best documents, in turn, `--repeats` times; medians and
 ranges are printed.  PyTorch's product of sparse matrices is what Lightning IR searches with.
@@ -16,7 +18,10 @@ ranges are printed.  PyTorch's product of sparse matrices is what Lightning IR s
 from __future__ import annotations
 
 import argparse
+import gzip
 import importlib.util
+import json
+import re
 import tempfile
 import time
 import warnings
@@ -36,7 +41,6 @@ from pyterrier_lir.indexes.building import Plan, build
 from pyterrier_lir.indexes.indexer import make_header
 
 VOCABULARY = 30_522
-TERMS = [f"t{i}" for i in range(VOCABULARY)]
 
 
 def draw(rows: int, per_row: int, rng: np.random.Generator) -> csr_array:
@@ -58,6 +62,30 @@ def draw(rows: int, per_row: int, rng: np.random.Generator) -> csr_array:
     return csr_array((values, terms, offsets), shape=(rows, VOCABULARY))
 
 
+def bm25(folder: Path, count: int) -> tuple[csr_array, csr_array]:
+    """BM25's weights (k1 0.9, b 0.4) of a collection's words, times 100, and the words of real queries."""
+    with gzip.open(folder / "corpus.jsonl.gz", "rt", encoding="utf-8") as lines:
+        texts = [json.loads(line)["text"] for line in lines]
+    topics = (folder / "topics.dev-small.tsv").read_text(encoding="utf-8").splitlines()[:count]
+    ids: dict[str, int] = {}
+    docs, queries = (
+        [[ids.setdefault(word, len(ids)) for word in re.findall(r"\w+", text.lower())] for text in part]
+        for part in (texts, topics)
+    )
+    tf, asked = (
+        csr_array((np.ones(sum(map(len, rows)), np.float32), np.concatenate(rows).astype(np.int32),
+                   np.cumsum([0, *map(len, rows)])), shape=(len(rows), len(ids)))
+        for rows in (docs, queries)
+    )  # fmt: skip
+    for vectors in (tf, asked):
+        vectors.sum_duplicates()
+    lengths = np.repeat(tf.sum(axis=1), np.diff(tf.indptr))
+    df = np.bincount(tf.indices, minlength=len(ids))[tf.indices]
+    saturated = tf.data * 1.9 / (tf.data + 0.9 * (0.6 + 0.4 * lengths / lengths.mean()))
+    tf.data = (100 * np.log(1 + (len(texts) - df + 0.5) / (df + 0.5)) * saturated).round().clip(1).astype(np.float32)
+    return tf, asked
+
+
 def dicts(vectors: csr_array) -> Iterator[dict[str, float]]:
     """A dictionary for each row."""
     for start, stop in zip(vectors.indptr[:-1].tolist(), vectors.indptr[1:].tolist(), strict=True):
@@ -68,7 +96,8 @@ def dicts(vectors: csr_array) -> Iterator[dict[str, float]]:
 def our_index(path: Path, docs: csr_array, impacts: str) -> LIRSparseIndex:
     """The index of this package, built from arrays as an encoder gives them."""
     index = LIRSparseIndex(path)
-    header = make_header(index, BiEncoderConfig.splade(), VOCABULARY, {}, (), {"impacts": impacts, "terms": TERMS})
+    terms = [f"t{i}" for i in range(docs.shape[1])]
+    header = make_header(index, BiEncoderConfig.splade(), len(terms), {}, (), {"impacts": impacts, "terms": terms})
 
     def encode(stream: Iterator[dict[str, Any]]) -> Iterator[tuple[list[dict[str, Any]], csr_array]]:
         for start in range(0, docs.shape[0], 4_096):
@@ -146,11 +175,14 @@ def table(rows: list[tuple[str, int, list[float], float | None]]) -> None:
 def search(arguments: argparse.Namespace) -> None:
     """Every system in turn on the same queries."""
     rng = np.random.default_rng(0)
-    docs, queries = draw(arguments.docs, 119, rng), draw(arguments.queries, 24, rng)
+    if arguments.collection:
+        docs, queries = bm25(arguments.collection, arguments.queries)
+    else:
+        docs, queries = draw(arguments.docs, 119, rng), draw(arguments.queries, 24, rng)
     slow = queries[: max(1, arguments.queries // 8)]
     k, threads = arguments.k, torch.get_num_threads()
     frame = pd.DataFrame({"qid": [str(i) for i in range(queries.shape[0])], "query_toks": list(dicts(queries))})
-    postings = np.bincount(docs.indices, minlength=VOCABULARY)[queries.indices].sum() / queries.shape[0]
+    postings = np.bincount(docs.indices, minlength=docs.shape[1])[queries.indices].sum() / queries.shape[0]
     print(
         f"{docs.shape[0]:,} documents, {queries.shape[0]} queries of {postings:,.0f} postings, k={k}, {threads} threads\n"
     )
@@ -220,6 +252,7 @@ def main() -> None:
         sub.add_argument(
             "--folder", help="where indexes are built; the system's folder for temporary files if not given"
         )
+        sub.add_argument("--collection", type=Path, help="folder of a collection: BM25's weights of its words")
         sub.set_defaults(command=command)
     arguments = parser.parse_args()
     arguments.command(arguments)
