@@ -57,7 +57,7 @@ def load(
     revision: str | None = None,
     trust_remote_code: bool = False,
     outputs: Sequence[Kind] | None = None,
-    config: BiEncoderConfig | None = None,
+    config: BiEncoderConfig | CrossEncoderConfig | None = None,
     merge_adapter: bool = True,
 ) -> Checkpoint:
     """Read a checkpoint: a local folder, or the id of a model on the Hugging Face hub.
@@ -70,7 +70,7 @@ def load(
         trust_remote_code: whether Python files of the checkpoint may run.
         outputs: which outputs of a bi-encoder that has several, such as `("dense", "sparse")` of BGE-M3; None for
             the usual ones.
-        config: makes a new bi-encoder on the checkpoint's backbone instead of reading what it is.
+        config: makes a new model on the checkpoint's backbone instead of reading what it is.
         merge_adapter: whether the changes of a PEFT adapter are added to the weights of its base.
 
     Raises:

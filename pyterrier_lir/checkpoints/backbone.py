@@ -1,4 +1,4 @@
-"""New bi-encoders: a Hugging Face backbone with a configuration, whose own layers are initialised to be trained.
+"""New models: a Hugging Face backbone with a configuration, whose own layers are initialised to be trained.
 
 A few public models are such a backbone and need no layers: `registry.DENSE` says how they pool.
 """
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..config import BiEncoderConfig, Kind
+from ..config import BiEncoderConfig, CrossEncoderConfig, Kind
 from .checkpoint import Checkpoint, ReadOptions, encoder_class
 from .files import Files
 from .language_model_head import HEADS, has_masked_lm_head, read_masked_lm, tied_head
@@ -21,7 +21,7 @@ from .registry import DENSE
 def why_not(files: Files) -> str | None:
     if not files.config:
         return "no config.json"
-    return None if _row(files) else "a backbone alone; say what to make of it with config=BiEncoderConfig(...)"
+    return None if _row(files) else "a backbone alone; say what to make of it with config=BiEncoderConfig(...) or CrossEncoderConfig(...)"
 
 
 def _row(files: Files) -> BiEncoderConfig | None:
@@ -39,8 +39,8 @@ def read(files: Files, options: ReadOptions) -> Checkpoint:
     return new(files, options, config)
 
 
-def new(files: Files, options: ReadOptions, config: BiEncoderConfig) -> Checkpoint:
-    """A bi-encoder of that configuration on the backbone of a folder or hub id.
+def new(files: Files, options: ReadOptions, config: BiEncoderConfig | CrossEncoderConfig) -> Checkpoint:
+    """A bi-encoder or cross-encoder of that configuration on the backbone of a folder or hub id.
 
     Marker tokens that the vocabulary lacks are added to it.  `projection="mlm"` takes the head of a masked language
     model where the checkpoint has one, else a decoder on the backbone's own embeddings.
@@ -51,6 +51,13 @@ def new(files: Files, options: ReadOptions, config: BiEncoderConfig) -> Checkpoi
     subfolder = next((entry["path"] for entry in files.json("modules.json") or []), "")
     backbone_config = files.backbone_config(subfolder=subfolder)
     tokenizer = files.tokenizer(backbone_config, subfolder)
+    if isinstance(config, CrossEncoderConfig):
+        if config.head != "linear":
+            raise ValueError(f"A new cross-encoder has head='linear', not {config.head!r}.")
+        backbone = files.backbone(encoder_class(backbone_config), backbone_config, options.dtype, subfolder=subfolder)
+        labels = 2 if config.scoring_strategy in ("mono", "difference") else 1
+        head = nn.Sequential(_linear(backbone, backbone.config.hidden_size, labels, config.linear_bias))
+        return Checkpoint(config, backbone, tokenizer, head.eval(), files.name)
     if config.projection == "mlm" and has_masked_lm_head(files, subfolder) and backbone_config.model_type in HEADS:
         backbone, head = read_masked_lm(files, backbone_config, options.dtype, subfolder)
     else:
@@ -74,13 +81,16 @@ def _new_head(config: BiEncoderConfig, backbone: PreTrainedModel) -> nn.Sequenti
     hidden: int = backbone.config.hidden_size
     pooled = hidden * len(config.doc_pooling_strategy or ("first",))
     if config.projection == "term_weight":
-        layer = nn.Linear(hidden, 1)
-    else:
-        layer = nn.Linear(pooled, config.embedding_dim or pooled, bias=config.projection == "linear")
+        return nn.Sequential(_linear(backbone, hidden, 1, True))
+    return nn.Sequential(_linear(backbone, pooled, config.embedding_dim or pooled, config.projection == "linear"))
+
+
+def _linear(backbone: PreTrainedModel, size: int, out: int, bias: bool) -> nn.Linear:
+    layer = nn.Linear(size, out, bias=bias)
     nn.init.normal_(layer.weight, std=getattr(backbone.config, "initializer_range", 0.02))
-    if layer.bias is not None:
+    if bias:
         nn.init.zeros_(layer.bias)
-    return nn.Sequential(layer.to(backbone.dtype))
+    return layer.to(backbone.dtype)
 
 
 def _add_markers(tokenizer: PreTrainedTokenizerBase, backbone: PreTrainedModel, config: BiEncoderConfig) -> None:

@@ -50,13 +50,18 @@ class CrossEncoderModel(nn.Module):
         self.eval()
 
     @classmethod
-    def from_pretrained(cls, name: str | os.PathLike[str], **options: Any) -> Self:
+    def from_pretrained(
+        cls, name: str | os.PathLike[str], config: CrossEncoderConfig | None = None, **options: Any
+    ) -> Self:
         """Load a cross-encoder from a folder or hub id; `options` are those of `checkpoints.load`.
+
+        Args:
+            config: makes a new model on the checkpoint's backbone instead, which is to be trained.
 
         Raises:
             ValueError: if the checkpoint is no cross-encoder.
         """
-        checkpoint = checkpoints.load(name, **options)
+        checkpoint = checkpoints.load(name, config=config, **options)
         if not isinstance(checkpoint.config, CrossEncoderConfig):
             raise ValueError(f"{name} is a bi-encoder, not a cross-encoder.")
         return cls(checkpoint)

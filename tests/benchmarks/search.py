@@ -114,8 +114,8 @@ def approximate(
 ) -> None:
     """HNSW, PQ and IVF here and HNSW and IVF of pyterrier_dr, recall@10 next to queries/s."""
     systems: dict[str, Callable[[], np.ndarray]] = {}
-    for name, options in (("pq", {"k_factor": 16}), ("hnsw", {"efSearch": 128}), ("ivf", {"nprobe": 32}),
-                          ("rabitq", {"k_factor": 16})):  # fmt: skip
+    for name, options in (("pq", {"k_factor": 16}), ("hnsw", {"efSearch": 16}), ("hnsw", {"efSearch": 32}),
+                          ("hnsw", {"efSearch": 128}), ("ivf", {"nprobe": 32}), ("rabitq", {"k_factor": 16})):  # fmt: skip
         start = time.perf_counter()
         searcher = index.retriever(name, num_results=10, **options).searcher
         print(f"{name} made in {time.perf_counter() - start:.0f} s", flush=True)
@@ -141,8 +141,11 @@ def flex_engines(index: LIRDenseIndex, queries: np.ndarray, folder: Path) -> dic
         return np.array([(groups.get(str(i), []) + [-1] * 10)[:10] for i in range(len(queries))])
 
     retrievers = {
-        "pyterrier_dr faiss_hnsw": flex.faiss_hnsw_retriever(neighbours=32, num_results=10, ef_search=128),
-        "pyterrier_dr faiss_ivf": flex.faiss_ivf_retriever(num_results=10, n_probe=32),
+        **{
+            f"pyterrier_dr faiss_hnsw {ef}": flex.faiss_hnsw_retriever(neighbours=32, num_results=10, ef_search=ef)
+            for ef in (128, 512)
+        },
+        **{f"pyterrier_dr faiss_ivf {n}": flex.faiss_ivf_retriever(num_results=10, n_probe=n) for n in (32, 128)},
         "pyterrier_dr torch": flex.torch_retriever(num_results=10),
     }
     return {name: lambda r=retriever: numbers(r) for name, retriever in retrievers.items()}
