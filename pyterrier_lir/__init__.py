@@ -12,17 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .config import BiEncoderConfig, CrossEncoderConfig
+    from .data import DocDataset, QueryDataset, RunDataset, TupleDataset, mine_negatives
     from .data.documentation import DocumentationDataset
-    from .indexes import LIRDenseIndex, LIRIndex, LIRMultiVectorIndex, LIRSparseIndex, open_index
+    from .indexes import IndexUnion, LIRDenseIndex, LIRIndex, LIRMultiVectorIndex, LIRSparseIndex, open_index
     from .models import BiEncoderModel, CrossEncoderModel, load_model
     from .pipeline import LIRBiEncoder, LIRIndexer, LIRReRanker, LIRRetriever
+    from .training import BiEncoderModule, CrossEncoderModule, LightningIRDataModule, LightningIRTrainer
 
 __all__ = [
     "BiEncoderConfig",
     "BiEncoderModel",
+    "BiEncoderModule",
     "CrossEncoderConfig",
     "CrossEncoderModel",
+    "CrossEncoderModule",
+    "DocDataset",
     "DocumentationDataset",
+    "IndexUnion",
     "LIRBiEncoder",
     "LIRDenseIndex",
     "LIRIndex",
@@ -31,16 +37,26 @@ __all__ = [
     "LIRReRanker",
     "LIRRetriever",
     "LIRSparseIndex",
+    "LightningIRDataModule",
+    "LightningIRTrainer",
+    "QueryDataset",
+    "RunDataset",
+    "TupleDataset",
     "load_model",
+    "mine_negatives",
     "open_index",
 ]
 
 _HOME = {
     "BiEncoderConfig": "config",
     "BiEncoderModel": "models",
+    "BiEncoderModule": "training",
     "CrossEncoderConfig": "config",
     "CrossEncoderModel": "models",
+    "CrossEncoderModule": "training",
+    "DocDataset": "data",
     "DocumentationDataset": "data.documentation",
+    "IndexUnion": "indexes",
     "LIRBiEncoder": "pipeline",
     "LIRDenseIndex": "indexes",
     "LIRIndex": "indexes",
@@ -49,7 +65,13 @@ _HOME = {
     "LIRReRanker": "pipeline",
     "LIRRetriever": "pipeline",
     "LIRSparseIndex": "indexes",
+    "LightningIRDataModule": "training",
+    "LightningIRTrainer": "training",
+    "QueryDataset": "data",
+    "RunDataset": "data",
+    "TupleDataset": "data",
     "load_model": "models",
+    "mine_negatives": "data",
     "open_index": "indexes",
 }
 

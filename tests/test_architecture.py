@@ -42,10 +42,11 @@ MAY_IMPORT = {
     "indexes": {"config", "columns", "cpu_kernels", "models", "token_kernels", "vectors"},
     "pipeline": {"config", "checkpoints", "columns", "engine", "indexes", "models", "precision", "vectors"},
     "data": set(),
+    "training": {"config", "data", "engine", "indexes", "models", "tokenization"},
     "demo": {"data", "pipeline"},
     "cli": set(),
     "__main__": {"cli"},
-    "__init__": {"config", "data", "indexes", "models", "pipeline"},
+    "__init__": {"config", "data", "indexes", "models", "pipeline", "training"},
 }
 PYTERRIER_ROOMS = {"columns", "pipeline", "indexes", "demo"}  # the demo is a user of PyTerrier, as a notebook is
 

@@ -21,7 +21,11 @@ from .registry import DENSE
 def why_not(files: Files) -> str | None:
     if not files.config:
         return "no config.json"
-    return None if _row(files) else "a backbone alone; say what to make of it with config=BiEncoderConfig(...) or CrossEncoderConfig(...)"
+    return (
+        None
+        if _row(files)
+        else "a backbone alone; say what to make of it with config=BiEncoderConfig(...) or CrossEncoderConfig(...)"
+    )
 
 
 def _row(files: Files) -> BiEncoderConfig | None:
