@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +34,7 @@ from pyterrier_lir.training.trainer import LightningIRTrainer
 from tests.tiny_checkpoints import SENTENCES
 
 Tiny = Callable[[str], str]
+ROOT = Path(__file__).parents[1]
 WORDS = sorted({word for sentence in SENTENCES for word in sentence.lower().strip(".").split()})
 
 
@@ -185,3 +189,42 @@ def test_lists_of_unequal_lengths_are_trained_on(tiny: Tiny, tmp_path: Path) -> 
         model = module(kind, tiny, loss_functions=[KLDivergence(), ConstantMarginMSE()])
         dataset = RunDataset(short, targets="score")
         trainer(tmp_path, max_epochs=1).fit(model, LightningIRDataModule(train_dataset=dataset, train_batch_size=24))
+
+
+PROCESSES = """
+import json, sys, warnings
+sys.path[:0] = {path!r}
+warnings.filterwarnings("ignore")
+import torch
+from tests.test_training import collection, module
+from pyterrier_lir.training import LightningIRDataModule, LightningIRTrainer, Schedule
+model = module({kind!r}, lambda kind: {folder!r}, schedule=Schedule("constant"), cached={cached})
+for part in model.modules():
+    if isinstance(part, torch.nn.Dropout):
+        part.p = 0.0
+for config in (model.model.backbone.config,):
+    config.attention_probs_dropout_prob = config.hidden_dropout_prob = 0.0
+trainer = LightningIRTrainer(accelerator="cpu", devices={devices}, strategy="ddp" if {devices} > 1 else "auto", logger=False,
+                             enable_progress_bar=False, enable_checkpointing=False, max_steps=2, gradient_clip_val=None)
+model.set_optimizer(torch.optim.SGD, lr=0.1)
+trainer.fit(model, LightningIRDataModule(train_dataset=collection(8), train_batch_size=8 // {devices}, shuffle_train=False))
+if trainer.is_global_zero:
+    torch.save(model.model.state_dict(), {out!r})
+"""
+
+
+@pytest.mark.parametrize(("kind", "cached"), [("dense", False), ("splade", False), ("colbert", True), ("cross", False)])
+def test_two_processes_have_the_gradients_of_one(kind: str, cached: bool, tiny: Tiny, tmp_path: Path) -> None:
+    found = []
+    for devices in (1, 2):
+        out = str(tmp_path / f"{devices}.pt")
+        program = tmp_path / f"{devices}.py"
+        program.write_text(
+            PROCESSES.format(path=sys.path, kind=kind, folder=tiny("dense"), cached=cached, devices=devices, out=out)
+        )
+        environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
+        done = subprocess.run([sys.executable, program], cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2_000:]
+        found.append(torch.load(out, weights_only=True))
+    for name, tensor in found[0].items():
+        torch.testing.assert_close(found[1][name], tensor, rtol=1e-4, atol=1e-5, msg=name)

@@ -103,6 +103,16 @@ class RankingModule(LightningModule):
         """A batch behind the model, with gradients."""
         raise NotImplementedError
 
+    def setup(self, stage: str) -> None:
+        """Freeze what no score depends on, such as BERT's pooler, which DDP would wait for."""
+        if stage == "fit":
+            state = torch.get_rng_state()
+            self.scored(RankBatch(["a query"], [["a document", "another one"]])).scores.sum().backward()
+            torch.set_rng_state(state)
+            for parameter in self.model.parameters():
+                parameter.requires_grad_(parameter.requires_grad and parameter.grad is not None)
+                parameter.grad = None
+
     def on_train_start(self) -> None:
         """Dropout on; every layer on PyTorch's kernels, as shortcuts have no gradients."""
         self.model.train()
