@@ -5,14 +5,16 @@ A few public models are such a backbone and need no layers: `registry.DENSE` say
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..config import BiEncoderConfig, CrossEncoderConfig, Kind
-from .checkpoint import Checkpoint, ReadOptions, encoder_class
+from .checkpoint import Checkpoint, ReadOptions, encoder_class, max_positions
 from .files import Files
 from .language_model_head import HEADS, has_masked_lm_head, read_masked_lm, tied_head
 from .registry import DENSE
@@ -54,6 +56,7 @@ def new(files: Files, options: ReadOptions, config: BiEncoderConfig | CrossEncod
     """
     subfolder = next((entry["path"] for entry in files.json("modules.json") or []), "")
     backbone_config = files.backbone_config(subfolder=subfolder)
+    _check_lengths(files, backbone_config, config)
     tokenizer = files.tokenizer(backbone_config, subfolder)
     if isinstance(config, CrossEncoderConfig):
         if config.head != "linear":
@@ -74,6 +77,15 @@ def new(files: Files, options: ReadOptions, config: BiEncoderConfig | CrossEncod
     size = backbone.config.vocab_size
     weights = {side: nn.Parameter(torch.ones(size, dtype=options.dtype)) for side in tables}
     return Checkpoint(config, backbone, tokenizer, head.eval(), files.name, weights)
+
+
+def _check_lengths(files: Files, backbone_config: Any, config: BiEncoderConfig | CrossEncoderConfig) -> None:
+    """Refuse lengths that were asked for and that the backbone has no positions for; defaults are cut to them."""
+    limit = max_positions(backbone_config)
+    for field in dataclasses.fields(config):
+        length = getattr(config, field.name)
+        if field.name.endswith("_length") and length != field.default and limit is not None and (length or 0) > limit:
+            raise ValueError(f"{field.name}={length}; {files.name} has positions for {limit} tokens.")
 
 
 def _new_head(config: BiEncoderConfig, backbone: PreTrainedModel) -> nn.Sequential:

@@ -106,6 +106,7 @@ class RankingModule(LightningModule):
     def setup(self, stage: str) -> None:
         """Freeze what no score depends on, such as BERT's pooler, which DDP would wait for."""
         if stage == "fit":
+            check_targets([loss for loss, *_ in self.losses], getattr(self.trainer, "datamodule", None))
             state = torch.get_rng_state()
             self.scored(RankBatch(["a query"], [["a document", "another one"]])).scores.sum().backward()
             torch.set_rng_state(state)
@@ -141,7 +142,7 @@ class RankingModule(LightningModule):
         if not torch.isfinite(total):
             ids = ", ".join(map(str, (batch.query_ids or batch.queries)[:8]))
             raise FloatingPointError(
-                f"The loss is {float(total)} in batch {batch_idx} of epoch {self.current_epoch} (queries {ids}). The "
+                f"The loss is {float(total.detach())} in batch {batch_idx} of epoch {self.current_epoch} (queries {ids}). The "
                 "last checkpoint is kept; try a lower learning rate, or bf16 instead of fp16."
             )
         self.log("loss", total.detach(), prog_bar=True, batch_size=len(batch.queries))
@@ -266,6 +267,22 @@ def _weighted(loss: Any) -> tuple[Loss, float, Schedule | None]:
     if isinstance(given[0], type) or not callable(given[0]):
         raise TypeError(f"{loss!r} is no loss; give an instance such as {InBatchCrossEntropy()!r}.")
     return (*given, 1.0, None)[:3] if len(given) < 2 else (*given, None)[:3]
+
+
+def check_targets(losses: Sequence[Loss], data: Any) -> None:
+    """Refuse losses over a teacher's scores where the data has labels or an order only.
+
+    Raises:
+        ValueError: naming the loss.
+    """
+    dataset = getattr(data, "train_dataset", None)
+    targets = getattr(dataset, "targets", "score")
+    for loss in losses:
+        if targets not in ("score", "rank", None) and getattr(getattr(loss, "loss", loss), "needs_scores", False):
+            raise ValueError(
+                f"{loss!r} needs a teacher's scores, but the training dataset has targets={targets!r}. Take data with "
+                "scores (targets='score'), or a loss of orders such as RankNet."
+            )
 
 
 def _in_batch(loss: Loss) -> bool:

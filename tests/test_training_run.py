@@ -1,0 +1,196 @@
+"""A run of training: validation, exported folders with cards, curves, early stopping, and what stops it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from ir_measures import calc_aggregate, nDCG
+from lightning.pytorch.callbacks import EarlyStopping
+
+from pyterrier_lir import BiEncoderConfig, LIRBiEncoder, LIRReRanker, load_model
+from pyterrier_lir.data import RunDataset, TupleDataset
+from pyterrier_lir.data.samples import TrainBatch
+from pyterrier_lir.training import (
+    BiEncoderModule,
+    CrossEncoderModule,
+    CurvesCallback,
+    ExportCallback,
+    LightningIRDataModule,
+    RetrievalValidation,
+    Schedule,
+)
+from pyterrier_lir.training.objectives import (
+    OBJECTIVES,
+    BinaryCrossEntropy,
+    FLOPSRegularization,
+    InBatchCrossEntropy,
+    KLDivergence,
+    Matryoshka,
+    RankNet,
+    SupervisedMarginMSE,
+)
+from tests.test_training import collection, data, module, quiet, trainer
+
+Tiny = Callable[[str], str]
+__all__ = ["quiet"]  # a fixture that is used by all tests
+
+
+def validation() -> RunDataset:
+    frame = collection(8, seed=5).run_path_or_id
+    assert isinstance(frame, pd.DataFrame)
+    return RunDataset(frame)
+
+
+@pytest.mark.parametrize("kind", ["cross", "dense"])
+def test_measures_are_those_of_the_model_in_a_pipeline(kind: str, tiny: Tiny, tmp_path: Path) -> None:
+    model = module(kind, tiny, evaluation_metrics=["nDCG@10", "RR@10"])
+    made = LightningIRDataModule(train_dataset=collection(12), train_batch_size=4, inference_datasets=[validation()])
+    run = trainer(tmp_path, max_epochs=2)
+    run.fit(model, made)
+    frame = validation().run_path_or_id
+    assert isinstance(frame, pd.DataFrame)
+    found = LIRReRanker(model.model)(frame[["qid", "query", "docno", "text"]])
+    names = {"qid": "query_id", "docno": "doc_id"}
+    expected = calc_aggregate([nDCG @ 10], frame.rename(columns=names), found.rename(columns=names))[nDCG @ 10]
+    assert float(run.callback_metrics["the run/nDCG@10"]) == pytest.approx(expected, abs=1e-6)
+    assert "the run/RR@10" in run.callback_metrics
+    assert not model.model.training
+
+
+@pytest.mark.parametrize("kind", ["dense", "splade", "colbert"])
+def test_a_small_collection_is_searched_while_training(kind: str, tiny: Tiny, tmp_path: Path) -> None:
+    frame = collection(10, seed=5).run_path_or_id
+    assert isinstance(frame, pd.DataFrame)
+    parts = {"queries": dict(zip(frame["qid"], frame["query"], strict=True)),
+             "docs": dict(zip(frame["docno"], frame["text"], strict=True)),
+             "qrels": frame[["qid", "docno", "relevance"]]}  # fmt: skip
+    watch = RetrievalValidation(parts, ["nDCG@10", "R@5"], num_results=10)
+    run = trainer(tmp_path, max_epochs=1, callbacks=watch)
+    model = module(kind, tiny)
+    run.fit(model, data(8))
+    everything = frame[["qid", "query"]].drop_duplicates().merge(frame[["docno", "text"]], how="cross")
+    found = LIRBiEncoder(model.model).scorer()(everything)
+    names = {"qid": "query_id", "docno": "doc_id"}
+    best = found[found["rank"] < 10].rename(columns=names)
+    expected = calc_aggregate([nDCG @ 10], frame.rename(columns=names), best)[nDCG @ 10]
+    assert float(run.callback_metrics["retrieval/nDCG@10"]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_best_model_is_exported_with_a_card_and_curves(tiny: Tiny, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    model = module("cross", tiny, evaluation_metrics=["nDCG@10"])
+    made = LightningIRDataModule(train_dataset=collection(12), train_batch_size=4, inference_datasets=[validation()])
+    export = ExportCallback(tmp_path / "best", monitor="the run/nDCG@10")
+    stop = EarlyStopping("the run/nDCG@10", patience=50, mode="max")
+    trainer(tmp_path, max_epochs=2, callbacks=[export, stop, CurvesCallback(tmp_path / "curves.png")]).fit(model, made)
+    facts = json.loads((tmp_path / "best" / "training.json").read_text())
+    assert facts["metrics"]["the run/nDCG@10"] == export.best
+    assert facts["losses"] == ["RankNet(temperature=1.0)"]
+    assert (tmp_path / "best" / "README.md").read_text().startswith("---\nlibrary_name: pyterrier-lir\n")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    frame = pd.DataFrame([("1", "tower", "a", "the tower")], columns=["qid", "query", "docno", "text"])
+    assert math.isfinite(LIRReRanker(str(tmp_path / "best"))(frame)["score"].iloc[0])
+    trainer(tmp_path, max_epochs=1, callbacks=ExportCallback(tmp_path / "best")).fit(model, data(8))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").touch()
+    with pytest.raises(FileExistsError, match="no export of a training"):
+        trainer(tmp_path, max_epochs=1, callbacks=ExportCallback(tmp_path / "mine")).fit(model, data(8))
+
+
+@pytest.mark.parametrize("name", sorted(set(OBJECTIVES) - {"Matryoshka"}))
+def test_every_objective_trains_a_bi_encoder(name: str, tiny: Tiny, tmp_path: Path) -> None:
+    model = module("dense", tiny, loss_functions=[OBJECTIVES[name]()])
+    before = model.model.state_dict()["backbone.encoder.layer.0.output.dense.weight"].clone()
+    trainer(tmp_path, max_steps=2).fit(model, data(12))
+    after = model.model.state_dict()["backbone.encoder.layer.0.output.dense.weight"]
+    assert torch.isfinite(after).all()
+    assert not torch.equal(before, after)
+
+
+def test_losses_are_weighted_and_scheduled(tiny: Tiny, tmp_path: Path) -> None:
+    schedule = Schedule("constant", warmup=2)
+    model = module("dense", tiny, loss_functions=[InBatchCrossEntropy(), (FLOPSRegularization(1, 1), 0.5, schedule)])
+    logged: list[dict[str, float]] = []
+    made = trainer(tmp_path, max_steps=3)
+    model.on_train_batch_end = lambda *given: logged.append({k: float(v) for k, v in made.callback_metrics.items()})
+    made.fit(model, data(12))
+    for step, values in enumerate(logged):
+        expected = values["InBatchCrossEntropy"] + 0.5 * min(1, step / 2) * values["FLOPSRegularization"]
+        assert values["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+class Broken(torch.nn.Module):
+    def forward(self, scored: Any) -> torch.Tensor:
+        return scored.scores.sum() * float("nan")
+
+
+BAD: dict[str, tuple[Callable[[Tiny, Path], Any], type[Exception], str]] = {
+    "no loss": (lambda tiny, p: trainer(p, max_steps=1).fit(module("dense", tiny, loss_functions=[Nothing()]), data(8)),
+                TypeError, "is no loss"),
+    "a loss's class": (lambda tiny, p: module("dense", tiny, loss_functions=[RankNet]), TypeError, "give an instance"),
+    "NaN": (lambda tiny, p: trainer(p, max_steps=1).fit(module("dense", tiny, loss_functions=[Broken()]), data(8)),
+            FloatingPointError, "loss is nan in batch 0 of epoch 0"),
+    "an unknown metric": (lambda tiny, p: module("dense", tiny, evaluation_metrics=["nDCGG@10"]), ValueError,
+                          "ir_measures knows no 'nDCGG@10'"),
+    "in-batch for cross-encoders": (
+        lambda tiny, p: trainer(p, max_steps=1).fit(module("cross", tiny, loss_functions=[InBatchCrossEntropy()]), data(8)),
+        ValueError, "cross-encoder scores no query with other"),
+    "regularised cross-encoders": (
+        lambda tiny, p: trainer(p, max_steps=1).fit(module("cross", tiny, loss_functions=[FLOPSRegularization()]), data(8)),
+        ValueError, "for bi-encoders"),
+    "no targets": (lambda tiny, p: trainer(p, max_steps=1).fit(
+        module("dense", tiny), LightningIRDataModule(train_dataset=RunDataset(collection(8).run_path_or_id, sample_size=3),
+                                                     train_batch_size=2)), ValueError, "needs targets"),
+    "scores of labels": (lambda tiny, p: trainer(p, max_steps=1).fit(
+        module("dense", tiny, loss_functions=[KLDivergence()]),
+        LightningIRDataModule(train_dataset=RunDataset(collection(8).run_path_or_id, sample_size=3, targets="relevance"),
+                              train_batch_size=2)), ValueError, "needs a teacher's scores"),
+    "scores of an order": (lambda tiny, p: trainer(p, max_steps=1).fit(
+        module("dense", tiny, loss_functions=[(SupervisedMarginMSE(), 0.5)]),
+        LightningIRDataModule(train_dataset=TupleDataset(pd.DataFrame({"query": ["a"] * 4, "pos": ["b"] * 4, "neg": ["c"] * 4})),
+                              train_batch_size=2)), ValueError, "needs a teacher's scores"),
+    "dims above the size": (
+        lambda tiny, p: trainer(p, max_steps=1).fit(module("dense", tiny, loss_functions=[Matryoshka(dims=(4096,))]), data(8)),
+        ValueError, "the model's vectors have"),
+    "two models": (lambda tiny, p: BiEncoderModule(tiny("dense"), model=load_model(tiny("dense"))), ValueError,
+                   "either model_name_or_path= or model="),
+    "no data": (lambda tiny, p: LightningIRDataModule(), ValueError, "Give train_dataset="),
+    "nothing to train on": (lambda tiny, p: trainer(p, max_steps=1).fit(
+        module("dense", tiny), LightningIRDataModule(inference_datasets=[validation()])), ValueError, "no train_dataset="),
+    "a limit above the positions": (lambda tiny, p: BiEncoderModule(tiny("dense"), BiEncoderConfig(doc_length=100_000)),
+                                    ValueError, "positions"),
+    "another kind of model": (lambda tiny, p: CrossEncoderModule(tiny("splade")), ValueError, "is a bi-encoder"),
+    "an unknown monitor": (
+        lambda tiny, p: trainer(p, max_epochs=1, callbacks=ExportCallback(p / "x", monitor="nothing")).fit(
+            module("dense", tiny, evaluation_metrics=["nDCG@10"]),
+            LightningIRDataModule(train_dataset=collection(8), train_batch_size=4, inference_datasets=[validation()])),
+        KeyError, "'nothing' was not logged"),
+    "another schedule": (lambda tiny, p: Schedule("linnear"), ValueError, "allowed: linear, cosine, constant"),
+}  # fmt: skip
+
+
+class Nothing:
+    pass
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_refused_with_a_clear_error(case: str, tiny: Tiny, tmp_path: Path) -> None:
+    call, error, message = BAD[case]
+    with pytest.raises(error, match=message):
+        call(tiny, tmp_path)
+
+
+def test_labels_above_zero_are_relevant_to_binary_cross_entropy(tiny: Tiny) -> None:
+    model = module("cross", tiny, loss_functions=[BinaryCrossEntropy()])
+    batch = TrainBatch(["a", "b"], [["c", "d"], ["e", "f"]], targets=torch.tensor([2.0, 0.0, 0.0, 1.0]))
+    scored = model.scored(batch)
+    labels = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(scored.scores, labels)
+    torch.testing.assert_close(model.losses[0][0](scored), expected)
