@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .config import BiEncoderConfig, CrossEncoderConfig
     from .data import DocDataset, QueryDataset, RunDataset, TupleDataset, mine_negatives
     from .data.documentation import DocumentationDataset
+    from .fine_tuning import Trainable
     from .indexes import IndexUnion, LIRDenseIndex, LIRIndex, LIRMultiVectorIndex, LIRSparseIndex, open_index
     from .models import BiEncoderModel, CrossEncoderModel, load_model
     from .pipeline import LIRBiEncoder, LIRIndexer, LIRReRanker, LIRRetriever
@@ -41,6 +42,7 @@ __all__ = [
     "LightningIRTrainer",
     "QueryDataset",
     "RunDataset",
+    "Trainable",
     "TupleDataset",
     "load_model",
     "mine_negatives",
@@ -69,6 +71,7 @@ _HOME = {
     "LightningIRTrainer": "training",
     "QueryDataset": "data",
     "RunDataset": "data",
+    "Trainable": "fine_tuning",
     "TupleDataset": "data",
     "load_model": "models",
     "mine_negatives": "data",

@@ -43,12 +43,19 @@ MAY_IMPORT = {
     "pipeline": {"config", "checkpoints", "columns", "engine", "indexes", "models", "precision", "vectors"},
     "data": set(),
     "training": {"config", "data", "engine", "indexes", "models", "tokenization"},
+    "fine_tuning": {"config", "data", "models", "pipeline", "training"},
     "demo": {"data", "pipeline"},
     "cli": set(),
     "__main__": {"cli"},
-    "__init__": {"config", "data", "indexes", "models", "pipeline", "training"},
+    "__init__": {"config", "data", "fine_tuning", "indexes", "models", "pipeline", "training"},
 }
-PYTERRIER_ROOMS = {"columns", "pipeline", "indexes", "demo"}  # the demo is a user of PyTerrier, as a notebook is
+PYTERRIER_ROOMS = {
+    "columns",
+    "pipeline",
+    "indexes",
+    "fine_tuning",
+    "demo",
+}  # the demo is a user of PyTerrier, as a notebook is
 
 
 def modules() -> list[Path]:

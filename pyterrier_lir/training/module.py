@@ -142,8 +142,8 @@ class RankingModule(LightningModule):
         if not torch.isfinite(total):
             ids = ", ".join(map(str, (batch.query_ids or batch.queries)[:8]))
             raise FloatingPointError(
-                f"The loss is {float(total.detach())} in batch {batch_idx} of epoch {self.current_epoch} (queries {ids}). The "
-                "last checkpoint is kept; try a lower learning rate, or bf16 instead of fp16."
+                f"The loss is {float(total.detach())} in batch {batch_idx} of epoch {self.current_epoch} (queries "
+                f"{ids}). The last checkpoint is kept; try a lower learning rate, or bf16 instead of fp16."
             )
         self.log("loss", total.detach(), prog_bar=True, batch_size=len(batch.queries))
         return total

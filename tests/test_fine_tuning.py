@@ -1,0 +1,106 @@
+"""Trainable: fitting a pipeline mines from the stages in front, trains, and leaves the trained model in its place."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyterrier as pt
+import pytest
+
+from pyterrier_lir import BiEncoderConfig, CrossEncoderConfig, LIRReRanker, Trainable
+from tests.test_training import collection, quiet
+
+Tiny = Callable[[str], str]
+__all__ = ["quiet"]
+TRAINER = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
+
+
+class Searched:
+    """A small collection, and a first stage that finds everything in no good order."""
+
+    def __init__(self) -> None:
+        frame = collection(30).run_path_or_id
+        assert isinstance(frame, pd.DataFrame)
+        self.texts = dict(zip(frame["docno"], frame["text"], strict=True))
+        self.topics = frame[["qid", "query"]].drop_duplicates("qid").reset_index(drop=True)
+        self.qrels = frame[["qid", "docno", "relevance"]].rename(columns={"relevance": "label"})
+        run = frame.assign(score=frame["docno"].str[-1].astype(float))[["qid", "docno", "score"]]
+        self.first_stage = pt.Transformer.from_df(pt.model.add_ranks(run))
+        self.get_text = pt.apply.text(lambda row: self.texts[row["docno"]])
+
+    def corpus(self) -> list[dict[str, str]]:
+        return [{"docno": docno, "text": text} for docno, text in self.texts.items()]
+
+
+@pytest.fixture(scope="module")
+def searched() -> Searched:
+    return Searched()
+
+
+CONFIGS = {"cross": CrossEncoderConfig(), "dense": BiEncoderConfig(), "colbert": BiEncoderConfig.colbert()}
+
+
+def trainable(tiny: Tiny, folder: Path, kind: str = "cross", **settings: Any) -> Trainable:
+    settings = {"config": CONFIGS[kind], "n": 2, "max_epochs": 3, "learning_rate": 2e-3, "trainer": TRAINER, **settings}
+    return Trainable(tiny("dense"), folder, **settings)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_fitted_pipeline_ranks_better_and_its_model_is_on_the_disk(
+    kind: str, searched: Searched, tiny: Tiny, tmp_path: Path
+) -> None:
+    model = trainable(tiny, tmp_path / "model", kind)
+    front = searched.first_stage >> searched.get_text
+    pipeline = front >> model
+    pipeline.fit(searched.topics, searched.qrels, searched.topics, searched.qrels)
+    found = pt.Experiment([searched.first_stage, pipeline], searched.topics, searched.qrels, ["recip_rank"])
+    assert found["recip_rank"][1] > found["recip_rank"][0] + 0.1
+    results = pipeline(searched.topics)
+    again = (front >> LIRReRanker(str(tmp_path / "model")))(searched.topics)
+    pd.testing.assert_frame_equal(results, again)
+    copied = pickle.loads(pickle.dumps(trainable(tiny, tmp_path / "model", kind)))
+    assert copied == trainable(tiny, tmp_path / "model", kind)
+    pd.testing.assert_frame_equal((front >> copied)(searched.topics), results)
+
+
+def test_a_checkpoint_scores_before_it_is_fitted(searched: Searched, tiny: Tiny, tmp_path: Path) -> None:
+    front = searched.first_stage >> searched.get_text
+    model = trainable(tiny, tmp_path / "model", config=None)
+    expected = (front >> LIRReRanker(tiny("dense")))(searched.topics)
+    pd.testing.assert_frame_equal((front >> model)(searched.topics), expected)
+    model.fit(front(searched.topics), searched.qrels)
+    assert not (front >> model)(searched.topics)["score"].equals(expected["score"])
+    with pytest.raises(ValueError, match="is a new model: fit it first"):
+        (front >> trainable(tiny, tmp_path / "other"))(searched.topics)
+
+
+def test_a_bi_encoder_searches_its_own_index_once_it_is_fitted(searched: Searched, tiny: Tiny, tmp_path: Path) -> None:
+    model = trainable(tiny, tmp_path / "model", "dense", index=tmp_path / "x.lir", corpus=searched.corpus)
+    (searched.first_stage >> searched.get_text >> model).fit(searched.topics, searched.qrels)
+    found = model(searched.topics)
+    assert len(found) == len(searched.topics) * len(searched.texts)
+    relevant = found.merge(searched.qrels[searched.qrels["label"] > 0], on=["qid", "docno"])
+    assert relevant["rank"].mean() < 30  # by chance, 45
+
+
+def test_relevant_documents_that_were_not_found_are_learned_from_with_their_texts(
+    searched: Searched, tiny: Tiny, tmp_path: Path
+) -> None:
+    results = (searched.first_stage >> searched.get_text)(searched.topics)
+    missed = results[~results["docno"].str.endswith("-0")]
+    with pytest.raises(ValueError, match="relevant"):
+        trainable(tiny, tmp_path / "x").fit(missed, searched.qrels)
+    model = trainable(tiny, tmp_path / "y", docs=searched.texts, max_epochs=1)
+    assert len(list(model._mined(missed, searched.qrels))) == 30
+    model.fit(missed, searched.qrels)
+
+
+def test_topics_without_a_first_stage_are_refused(searched: Searched, tiny: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"come without docno, text: put a first stage"):
+        trainable(tiny, tmp_path / "x").fit(searched.topics, searched.qrels)
+    with pytest.raises(ValueError, match="belong together"):
+        Trainable(tiny("dense"), tmp_path / "x", index=tmp_path / "y")
