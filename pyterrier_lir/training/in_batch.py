@@ -9,22 +9,36 @@ import torch
 from torch import Tensor, nn
 
 
-def in_batch_cross_entropy(scores: Tensor, positives: Tensor, allowed: Tensor, temperature: float = 1.0) -> Tensor:
+def in_batch_cross_entropy(
+    scores: Tensor, positives: Tensor, allowed: Tensor | None = None, temperature: float = 1.0
+) -> Tensor:
     """Multiple negatives ranking (arXiv:1705.00652, equation 4): mean over positives of -log softmax(s / T).
 
     Args:
         scores: (Q, N) of each query with all documents of the batch.
-        positives: (Q, P) columns of each query's positives, -1 for none; each is compared with the negatives alone.
-        allowed: (Q, N) True for a query's negatives.
+        positives: (Q, P) or (Q,) columns of each query's positives, -1 for none; each is compared with the negatives
+            alone.
+        allowed: (Q, N) True for a query's negatives, None for all; positives are none.
+
+    Raises:
+        ValueError: if shapes do not fit.
 
     >>> scores = torch.tensor([[2.0, 1.0]])
     >>> in_batch_cross_entropy(scores, torch.tensor([[0]]), torch.tensor([[False, True]]))
     tensor(0.3133)
     """
-    scores = (scores if scores.dtype == torch.float64 else scores.float()) / temperature
+    positives = positives[:, None] if positives.ndim == 1 else positives
+    if scores.ndim != 2 or len(positives) != len(scores) or (allowed is not None and allowed.shape != scores.shape):
+        shapes = [tuple(one.shape) for one in (scores, positives, allowed) if one is not None]
+        raise ValueError(f"Scores, positives and allowed have the shapes {shapes}; they must have a row per query.")
+    scores = _precise(scores) / temperature
     there = positives >= 0
     good = scores.gather(1, positives.clamp(min=0))
-    against = scores.masked_fill(~allowed, -torch.inf).logsumexp(1, keepdim=True)
+    is_good = torch.zeros_like(scores, dtype=torch.int8).scatter_reduce(
+        1, positives.clamp(min=0), there.to(torch.int8), "amax"
+    )
+    negatives = is_good == 0 if allowed is None else allowed & (is_good == 0)
+    against = scores.masked_fill(~negatives, -torch.inf).logsumexp(1, keepdim=True)
     losses = torch.logaddexp(good, against) - good
     return losses.masked_fill(~there, 0).sum() / there.sum().clamp(min=1)
 
@@ -37,6 +51,7 @@ def in_batch_negatives(
     negatives: Literal["all", "first", "all_and_non_first"] = "all_and_non_first",
     min_target_diff: float | None = None,
     max_negatives: int | None = None,
+    generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Which documents of a batch are a query's positives and negatives; document j of query i is column i * D + j.
 
@@ -51,15 +66,25 @@ def in_batch_negatives(
             others and the query's own that are no positives.
         min_target_diff: how far below the best the target of an own negative must lie.
         max_negatives: how many, drawn at random.
+        generator: that draws them, on the targets' device; None for torch's own.
 
     Returns:
         columns of positives (Q, P), -1 for none, and True for negatives (Q, Q * D).
+
+    Raises:
+        ValueError: for NaN targets, and for other `positives` and `negatives`.
 
     >>> in_batch_negatives(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
     (tensor([[0],
             [3]]), tensor([[False,  True,  True,  True],
             [ True,  True,  True, False]]))
     """
+    if positives not in ("all", "first") or negatives not in ("all", "first", "all_and_non_first"):
+        raise ValueError(
+            f"positives={positives!r}, negatives={negatives!r}: choose all or first (or all_and_non_first)."
+        )
+    if bool(targets.isnan().any()):
+        raise ValueError("Targets are NaN: the training data lacks a label or a teacher's score.")
     rows, width = targets.shape
     starts = torch.arange(rows, device=targets.device)[:, None] * width
     best = targets.argmax(1, keepdim=True)
@@ -79,7 +104,7 @@ def in_batch_negatives(
     allowed = allowed.view(rows, -1) & ~targets.isneginf().view(1, -1)
     allowed = allowed & ~_known(good, doc_ids, query_ids, width).to(allowed.device)
     if max_negatives is not None:
-        lottery = torch.rand(allowed.shape, device=allowed.device).masked_fill(~allowed, -1)
+        lottery = torch.rand(allowed.shape, device=allowed.device, generator=generator).masked_fill(~allowed, -1)
         chosen = lottery.topk(min(max_negatives, allowed.shape[1]), dim=1).indices
         allowed = allowed & torch.zeros_like(allowed).scatter(1, chosen, True)
     return columns, allowed
@@ -110,7 +135,7 @@ def contrastive_local(similarities: Tensor, temperature: float = 1.0) -> Tensor:
     Args:
         similarities: (..., V) of a query with the V vectors of a document.
     """
-    flat = similarities.reshape(-1, similarities.shape[-1]) / temperature
+    flat = _precise(similarities).reshape(-1, similarities.shape[-1]) / temperature
     return nn.functional.cross_entropy(flat, flat.argmax(-1))
 
 
@@ -120,24 +145,36 @@ def flops(weights: Tensor) -> Tensor:
     >>> flops(torch.tensor([[1.0, 0.0], [3.0, 0.0]]))
     tensor(4.)
     """
-    return weights.abs().mean(0).square().sum()
+    return _precise(weights).abs().mean(0).square().sum()
 
 
 def l1(weights: Tensor) -> Tensor:
     """Mean over texts of the sum of absolute weights; weights (N, V)."""
-    return weights.abs().sum(-1).mean()
+    return _precise(weights).abs().sum(-1).mean()
 
 
 def l2(weights: Tensor) -> Tensor:
     """Mean over texts of the length of the vector; weights (N, V)."""
-    return weights.square().sum(-1).clamp(min=1e-20).sqrt().mean()
+    return _precise(weights).square().sum(-1).clamp(min=1e-20).sqrt().mean()
 
 
 def embedding_mse(vectors: Tensor, teacher: Tensor) -> Tensor:
     """Mean squared error of vectors to a teacher's of the same texts (arXiv:2004.09813); both (N, D)."""
-    return nn.functional.mse_loss(vectors, teacher.to(vectors))
+    vectors, teacher = _of_one_shape(vectors, teacher)
+    return nn.functional.mse_loss(vectors, teacher)
 
 
 def embedding_cosine(vectors: Tensor, teacher: Tensor) -> Tensor:
     """1 minus the cosine of vectors and a teacher's of the same texts, mean over texts; both (N, D)."""
-    return (1 - nn.functional.cosine_similarity(vectors, teacher.to(vectors), dim=-1)).mean()
+    vectors, teacher = _of_one_shape(vectors, teacher)
+    return (1 - nn.functional.cosine_similarity(vectors, teacher, dim=-1)).mean()
+
+
+def _precise(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.float()
+
+
+def _of_one_shape(vectors: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    if vectors.shape != teacher.shape:
+        raise ValueError(f"Vectors have the shape {tuple(vectors.shape)} and the teacher's {tuple(teacher.shape)}.")
+    return _precise(vectors), teacher.to(_precise(vectors))

@@ -8,7 +8,8 @@ function returns a scalar with gradients, computed in float32 at least; without 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -131,6 +132,7 @@ def approx_rank_mse(
     equal = (targets[:, None, :] == targets[:, :, None]) & there[:, None, :]
     true = above.sum(-1) + (equal.sum(-1) + 1) / 2
     error = (approx_ranks(scores, temperature, there) - true).square()
+    _one_of("discount", discount, ("log2", "reciprocal", None))
     if discount is not None:
         error = error / (torch.log2(1 + true) if discount == "log2" else true)
     return _mean(error, there)
@@ -138,15 +140,19 @@ def approx_rank_mse(
 
 def neural_sort(scores: Tensor, temperature: float, there: Tensor, tolerance: float, iterations: int) -> Tensor:
     """Smooth permutations (Q, ranks, D) (NeuralSort, arXiv:1903.08850, equation 5), doubly stochastic (Sinkhorn)."""
-    scores = _filled(scores, there, float(scores.detach().abs().max()) * -2 - 10)
-    size = scores.shape[1]
-    apart = _differences(scores).abs().sum(-1)[:, None, :]
-    factors = size + 1 - 2 * torch.arange(1, size + 1, device=scores.device, dtype=scores.dtype)
-    found = ((factors[None, :, None] * scores[:, None, :] - apart) / temperature).softmax(-1)
+    counts = there.sum(-1, keepdim=True)
+    apart = (_differences(scores).abs() * there[:, None, :]).sum(-1)[:, None, :]
+    ranks = torch.arange(1, scores.shape[1] + 1, device=scores.device)
+    factors = (counts + 1 - 2 * ranks).to(scores)
+    logits = (factors[:, :, None] * scores[:, None, :] - apart) / temperature
+    # Ranks and documents beyond a list's own are zeros; they are divided by 1, lest gradients overflow.
+    found = _filled(logits, there[:, None, :], torch.finfo(logits.dtype).min).softmax(-1)
+    used = ranks <= counts
+    found = found * there[:, None, :] * used[:, :, None]
     for _ in range(iterations):
-        found = found / found.sum(1, keepdim=True).clamp(min=1e-10)
-        found = found / found.sum(2, keepdim=True).clamp(min=1e-10)
-        if float((found.detach().sum(1) - 1).abs().max()) < tolerance:
+        found = found / (found.sum(1, keepdim=True) + (~there)[:, None, :]).clamp(min=1e-10)
+        found = found / (found.sum(2, keepdim=True) + (~used)[:, :, None]).clamp(min=1e-10)
+        if bool(((found.detach().sum(1) - there.to(found)).abs() < tolerance).all()):
             break
     return found
 
@@ -158,7 +164,7 @@ def neural_ndcg(
     """1 minus nDCG of gains that are sorted smoothly (NeuralNDCG, arXiv:2102.07831, equation 7), mean over queries."""
     scores, targets, there = _checked(scores, targets, mask)
     gains = _gains(targets, True) * there
-    ordered = (neural_sort(scores, temperature, there, tolerance, iterations) @ gains[..., None])[..., 0]
+    ordered = (neural_sort(scores, temperature, there, tolerance, iterations) * gains[:, None, :]).sum(-1)
     return (1 - _dcg(ordered) / _ideal(gains).clamp(min=1e-9)).mul(gains.sum(-1) > 0).mean()
 
 
@@ -169,7 +175,7 @@ def neural_mrr(
     """1 minus the largest reciprocal rank of labels that are sorted smoothly, mean over queries."""
     scores, targets, there = _checked(scores, targets, mask)
     relevant = targets.clamp(0, 1) * there
-    ordered = (neural_sort(scores, temperature, there, tolerance, iterations) @ relevant[..., None])[..., 0]
+    ordered = (neural_sort(scores, temperature, there, tolerance, iterations) * relevant[:, None, :]).sum(-1)
     ranks = torch.arange(1, scores.shape[1] + 1, device=scores.device)
     return (1 - (ordered / ranks).amax(-1)).mul(relevant.sum(-1) > 0).mean()
 
@@ -207,6 +213,7 @@ def lambda_loss(
     else differences of gains g = (2^t - 1) / maxDCG and discounts D = log2(1 + rank).
     """
     scores, targets, there = _checked(scores, targets, mask)
+    _one_of("weighting", weighting, (*get_args(Weighting), None))
     order = scores.detach().masked_fill(~there, -torch.inf).argsort(dim=-1, descending=True, stable=True)
     scores, targets, there = (one.gather(1, order) for one in (scores, targets, there))
     size = scores.shape[1]
@@ -269,7 +276,12 @@ def _checked(scores: Tensor, targets: Tensor, mask: Tensor | None) -> tuple[Tens
     targets = targets.to(scores)
     if bool(targets[there].isnan().any()):
         raise ValueError("Targets are NaN: the training data lacks a label or a teacher's score.")
-    return scores, targets.masked_fill(~there, 0), there
+    return scores.masked_fill(~there, 0), targets.masked_fill(~there, 0), there
+
+
+def _one_of(name: str, value: str | None, known: Sequence[str | None]) -> None:
+    if value not in known:
+        raise ValueError(f"{name}={value!r}: choose one of {', '.join(map(repr, known))}.")
 
 
 def _differences(values: Tensor) -> Tensor:
@@ -292,7 +304,12 @@ def _filled(values: Tensor, there: Tensor, value: float = -_FAR) -> Tensor:
 
 
 def _gains(targets: Tensor, scale: bool) -> Tensor:
-    return torch.exp2(targets) - 1 if scale else targets
+    """Gains (Q, D) up to a factor, as nDCG divides by the ideal; targets below 0 gain nothing."""
+    targets = targets.clamp(min=0)
+    if not scale:
+        return targets
+    excess = (targets.amax(-1, keepdim=True) - 60).clamp(min=0)  # 2^128 is too much for float32
+    return torch.exp2(targets - excess) - torch.exp2(-excess)
 
 
 def _dcg(ordered: Tensor) -> Tensor:
