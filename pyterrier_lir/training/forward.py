@@ -23,6 +23,7 @@ from ..config import BiEncoderConfig, Kind
 from ..models import BiEncoderModel, CrossEncoderModel
 from ..models.backbone import to_device
 from ..tokenization import Positions, Ragged, TokenBatch
+from .cpu_functions import FasterOnCPU
 
 TOKENS = {"cpu": 4_096, "cuda": 65_536}  # of a group of texts, padding included
 
@@ -151,9 +152,13 @@ def _whole_lists(query_of: Positions, lengths: Positions, tokens: int) -> list[N
 
 
 def _run(function: Callable[[Any], tuple[Tensor, ...]], argument: Any, cached: bool) -> tuple[Tensor, ...]:
+    def run(argument: Any) -> tuple[Tensor, ...]:
+        with FasterOnCPU():
+            return function(argument)
+
     if not cached or not torch.is_grad_enabled():
-        return function(argument)
-    return cast("tuple[Tensor, ...]", checkpoint(function, argument, use_reentrant=False, preserve_rng_state=True))
+        return run(argument)
+    return cast("tuple[Tensor, ...]", checkpoint(run, argument, use_reentrant=False, preserve_rng_state=True))
 
 
 def _pad_id(model: BiEncoderModel | CrossEncoderModel) -> int:

@@ -16,6 +16,7 @@ from typing_extensions import Self
 from ..config import BiEncoderConfig, CrossEncoderConfig
 from ..data.samples import RankBatch, TrainBatch
 from ..engine import Engine
+from ..memory import keep_freed_memory
 from ..models import BiEncoderModel, CrossEncoderModel
 from .across_ranks import gathered, gathered_ids
 from .forward import TextVectors, encode, score_pairs
@@ -116,6 +117,7 @@ class RankingModule(LightningModule):
 
     def on_train_start(self) -> None:
         """Dropout on; every layer on PyTorch's kernels, as shortcuts have no gradients."""
+        keep_freed_memory()
         self.model.train()
         self.model.plain = True
 
