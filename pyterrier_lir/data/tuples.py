@@ -37,7 +37,7 @@ class TupleDataset(IterableDataset[RankSample]):
             `pos`, `neg`; or a list of samples or tuples.
         targets: order (1 for the relevant document, 0 for others), score (a teacher's), or relevance (the labels).
         num_docs: how many documents a sample has, the relevant one among them; rows with fewer are left out.  Without a
-            seed the first ones are taken, with a seed any.
+            seed the first ones are taken, with a seed any.  1 is for losses whose negatives are those of the batch.
         dataset: where texts are looked up by id, anything that `open_source` takes; without it, texts are expected.
         seed: shuffles the samples within a buffer, another way in each epoch; without one they keep their order.
         buffer_size: how many samples are shuffled together.
@@ -63,8 +63,8 @@ class TupleDataset(IterableDataset[RankSample]):
         seed: int | None = None,
         buffer_size: int = 10_000,
     ) -> None:
-        if num_docs is not None and num_docs < 2:
-            raise ValueError(f"num_docs={num_docs}; allowed: 2 or more, or None for all.")
+        if num_docs is not None and num_docs < 1:
+            raise ValueError(f"num_docs={num_docs}; allowed: 1 or more, or None for all.")
         if buffer_size < 1:
             raise ValueError(f"buffer_size={buffer_size}; allowed: a positive number.")
         self.tuples_dataset, self.num_docs, self.dataset = tuples_dataset, num_docs, dataset
@@ -137,7 +137,7 @@ class TupleDataset(IterableDataset[RankSample]):
         if self.targets == "relevance":
             return [np.argsort(-labels, kind="stable")]
         others = np.flatnonzero(labels <= 0)
-        if len(others) == 0:
+        if len(others) == 0 and self.num_docs != 1:
             return []
         return [np.concatenate([[place], others]) for place in np.flatnonzero(labels > 0)]
 

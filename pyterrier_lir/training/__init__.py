@@ -5,6 +5,7 @@ from __future__ import annotations
 from .callbacks import CurvesCallback, ExportCallback
 from .datamodule import LightningIRDataModule
 from .module import BiEncoderModule, CrossEncoderModule
+from .refreshing import RefreshNegatives
 from .schedules import Schedule
 from .trainer import LightningIRTrainer
 from .validation import RetrievalValidation
@@ -16,6 +17,7 @@ __all__ = [
     "ExportCallback",
     "LightningIRDataModule",
     "LightningIRTrainer",
+    "RefreshNegatives",
     "RetrievalValidation",
     "Schedule",
 ]

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from lightning import LightningDataModule
+from torch import distributed
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
 from ..data.runs import RunDataset
@@ -51,6 +52,7 @@ class LightningIRDataModule(LightningDataModule):
         self.train_batch_size, self.inference_batch_size = train_batch_size or 8, inference_batch_size or 8
         self.train_dataset, self.inference_datasets = train_dataset, list(inference_datasets or ())
         self._done = 0  # batches of the epoch under way that an interrupted run has had
+        self._replaced = False  # whether that epoch is of samples that were replaced
 
     def prepare_data(self) -> None:
         """Download what is missing."""
@@ -58,21 +60,26 @@ class LightningIRDataModule(LightningDataModule):
             if hasattr(dataset, "prepare_data"):
                 dataset.prepare_data()
 
-    def train_dataloader(self) -> DataLoader[Any]:
+    def train_dataloader(self) -> Any:
         """Batches of the current epoch; after an interruption, those that were not trained on."""
         dataset = self.train_dataset
         if dataset is None:
             raise ValueError("There is no train_dataset= to fit on.")
-        done, self._done = self._done * self.train_batch_size, 0
+        done, self._done, self._replaced = self._done * self.train_batch_size, 0, False
         settings: dict[str, Any] = {
             "batch_size": self.train_batch_size, "num_workers": self.num_workers, "collate_fn": collate,
             "generator": torch.Generator().manual_seed(self.seed),  # draws nothing from what dropout draws from
         }  # fmt: skip
         if isinstance(dataset, IterableDataset):
             epoch = self.trainer.current_epoch if self.trainer else 0
-            return DataLoader(Stream(dataset, done, epoch), **settings)
+            loader = DataLoader(Stream(dataset, done, epoch), **settings)
+            return loader if _rank()[1] == 1 else InStep(loader)
         order = Order(dataset, self.shuffle_train, self.seed, done)
         return DataLoader(dataset, sampler=order, drop_last=len(order) >= self.train_batch_size, **settings)
+
+    def replace(self, train_dataset: Dataset[Any]) -> None:
+        """Train on other samples, from the next epoch on."""
+        self.train_dataset, self._replaced = train_dataset, True
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """Batches of the datasets that are validated on: those with rankings."""
@@ -96,7 +103,8 @@ class LightningIRDataModule(LightningDataModule):
         if self.trainer is None:
             return {}
         progress = self.trainer.fit_loop.epoch_loop.batch_progress
-        return {"batches": 0 if progress.is_last_batch else int(progress.current.ready), "seed": self.seed}
+        done = 0 if progress.is_last_batch or self._replaced else int(progress.current.ready)
+        return {"batches": done, "seed": self.seed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on behind the batches that are done."""
@@ -164,9 +172,30 @@ class Stream(IterableDataset[Any]):
         return islice(iter(self._dataset), own, None)
 
 
-def _rank() -> tuple[int, int]:
-    from torch import distributed
+class InStep:
+    """Batches of a stream until one of the processes has none left, so that none waits for another.
 
+    Args:
+        loader: of this process's batches.
+    """
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self.loader = loader
+        self.dataset = loader.dataset
+
+    def __iter__(self) -> Iterator[Any]:
+        device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+        batches = iter(self.loader)
+        while True:
+            batch = next(batches, None)
+            there = torch.tensor(batch is not None, dtype=torch.int32, device=device)
+            distributed.all_reduce(there, distributed.ReduceOp.MIN)
+            if batch is None or not there:
+                return
+            yield batch
+
+
+def _rank() -> tuple[int, int]:
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1

@@ -19,9 +19,12 @@ from ..engine import Engine
 from ..memory import keep_freed_memory
 from ..models import BiEncoderModel, CrossEncoderModel
 from .across_ranks import gathered, gathered_ids
+from .adapters import adapt, merged
+from .cpu_functions import again
 from .forward import TextVectors, encode, score_pairs
-from .objectives import InBatchCrossEntropy, Loss, Scored
+from .objectives import InBatchCrossEntropy
 from .schedules import Schedule
+from .scored import Loss, Scored
 from .similarity import own_scores
 from .validation import Rescored, measures_of
 
@@ -61,6 +64,8 @@ class RankingModule(LightningModule):
         schedule: Schedule = Schedule(warmup=0.1),  # noqa: B008 - frozen
         cached: bool = False,
         group_tokens: int | None = None,
+        gradient_checkpointing: bool = False,
+        lora: Any = None,
     ) -> None:
         super().__init__()
         if (model is None) == (model_name_or_path is None):
@@ -74,6 +79,11 @@ class RankingModule(LightningModule):
         self.learning_rate, self.head_learning_rate = learning_rate, head_learning_rate
         self.weight_decay, self.schedule = weight_decay, schedule
         self.cached, self.group_tokens = cached, group_tokens
+        self.stale = False  # whether training goes on with other data than those of the epoch under way
+        if gradient_checkpointing:
+            self.model.backbone.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": again})
+        if lora is not None:
+            adapt(self.model.backbone, lora)
         self._optimizer: torch.optim.Optimizer | None = None
 
     @property
@@ -125,6 +135,11 @@ class RankingModule(LightningModule):
         """Back to inference."""
         self.model.plain = False
         self.model.eval()
+
+    def on_train_batch_start(self, batch: TrainBatch, batch_idx: int) -> int | None:
+        """End the epoch where its data have been replaced."""
+        stale, self.stale = self.stale, False
+        return -1 if stale else None
 
     def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
         """The weighted sum of the losses of a batch; each is logged.
@@ -201,9 +216,25 @@ class RankingModule(LightningModule):
                 groups.setdefault((rate, decay), []).append(parameter)
         return [{"params": own, "lr": rate, "weight_decay": decay} for (rate, decay), own in groups.items()]
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what kind of model it is."""
+        checkpoint["config"] = self.config.to_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to go on with another configuration.
+
+        Raises:
+            ValueError: naming the settings that differ.
+        """
+        saved, own = checkpoint.get("config"), self.config.to_dict()
+        if saved is not None and saved != own:
+            other = [f"{name}={saved.get(name)!r} (now {own.get(name)!r})" for name in sorted({*saved, *own})
+                     if saved.get(name) != own.get(name)]  # fmt: skip
+            raise ValueError(f"The checkpoint was written with another configuration: {', '.join(other)}.")
+
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write a folder that `LIRReRanker` and `LIRBiEncoder` open."""
-        self.model.save_pretrained(folder)
+        """Write a folder that `LIRReRanker` and `LIRBiEncoder` open; adapters are merged into the weights."""
+        merged(self.model).save_pretrained(folder)
 
 
 class BiEncoderModule(RankingModule):
@@ -220,8 +251,12 @@ class BiEncoderModule(RankingModule):
         schedule: of the learning rates.
         cached: gradient caching: memory of one group of texts, for a third more computation.
         group_tokens: most tokens of texts that are encoded at once; see `training.forward`.
+        gradient_checkpointing: whether each layer of the backbone is computed again in the backward pass.
+        lora: a `peft.LoraConfig`, or its arguments as a dict: the backbone's own weights stay as they are, and what is
+            saved has the adapters merged into them.
 
     Raises:
+        ImportError: for `lora=` without the package peft.
         ValueError: if neither or both of a name and a model are given.
     """
 
@@ -233,7 +268,7 @@ class BiEncoderModule(RankingModule):
         flat, targets, mask = _filled(batch)
         queries, docs = self._encoded(list(batch.queries), True), self._encoded(flat, False)
         found = Scored(own_scores(queries, docs), queries=queries, docs=docs, query_ids=batch.query_ids,
-                       doc_ids=batch.doc_ids)  # fmt: skip
+                       doc_ids=batch.doc_ids, texts=(batch.queries, flat))  # fmt: skip
         found.targets, found.mask = (None if one is None else one.to(found.scores.device) for one in (targets, mask))
         alone = not (distributed.is_available() and distributed.is_initialized())
         if not alone and any(_in_batch(loss) for loss, *_ in self.losses):

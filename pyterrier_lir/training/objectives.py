@@ -5,78 +5,20 @@ Classes bear Lightning IR's names where it has them; the formulas are in `losses
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from ..models import BiEncoderModel
 from . import in_batch, losses
-from .forward import TextVectors
-from .similarity import all_scores, own_scores
+from .forward import TextVectors, encode
+from .scored import Loss, Scored
+from .similarity import similarities
 
 Positives = Literal["all", "first"]
 Negatives = Literal["all", "first", "all_and_non_first"]
-
-
-@dataclass
-class Scored:
-    """A batch behind the model.
-
-    Attributes:
-        scores: (Q, D) of each query's documents.
-        targets: (Q, D) what the dataset says of them; larger is better.
-        mask: (Q, D) True for documents that are there; None for all.
-        queries, docs: vectors of a bi-encoder's outputs, of Q and Q * D texts; None for cross-encoders.
-        query_ids, doc_ids: by which equal texts are known.
-        others, other_ids: documents of other processes, N of them, which are further negatives.
-    """
-
-    scores: Tensor
-    targets: Tensor | None = None
-    mask: Tensor | None = None
-    queries: list[TextVectors] | None = None
-    docs: list[TextVectors] | None = None
-    query_ids: Sequence[str] | None = None
-    doc_ids: Sequence[Sequence[str]] | None = None
-    others: list[TextVectors] | None = None
-    other_ids: list[str | None] | None = None
-
-    @cached_property
-    def all(self) -> Tensor:
-        """Scores (Q, Q * D + N) of each query with all documents of the batch, those of other processes behind."""
-        if self.queries is None or self.docs is None:
-            raise ValueError("A cross-encoder scores no query with other queries' documents: take another loss.")
-        own = all_scores(self.queries, self.docs)
-        return own if self.others is None else torch.cat([own, all_scores(self.queries, self.others)], dim=1)
-
-    @property
-    def labels(self) -> Tensor:
-        """The targets, which the dataset must have."""
-        if self.targets is None:
-            raise ValueError("The loss needs targets, which the training dataset does not give: set its targets=.")
-        return self.targets
-
-    def vectors(self) -> tuple[list[TextVectors], list[TextVectors]]:
-        """The vectors of queries and documents."""
-        if self.queries is None or self.docs is None:
-            raise ValueError("A cross-encoder has no vectors: this loss is for bi-encoders.")
-        return self.queries, self.docs
-
-    def cut(self, size: int) -> Scored:
-        """The batch with vectors cut to so many numbers."""
-        queries, docs = ([one.cut(size) for one in side] for side in self.vectors())
-        others = None if self.others is None else [one.cut(size) for one in self.others]
-        return replace(self, scores=own_scores(queries, docs), queries=queries, docs=docs, others=others)
-
-
-@runtime_checkable
-class Loss(Protocol):
-    """A loss of a batch, a scalar."""
-
-    def __call__(self, scored: Scored) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -350,10 +292,66 @@ class Matryoshka:
         return torch.stack(parts).sum()
 
 
+@dataclass(frozen=True)
+class ContrastiveLocal:
+    """One vector of each document answers the query, the others do not (see `in_batch.contrastive_local`).
+
+    For multi-vector models: the query's largest similarity to a vector of its best document against the similarities to
+    that document's other vectors (MVR, arXiv:2203.08372, equation 6).
+    """
+
+    temperature: float = 1.0
+
+    def __call__(self, scored: Scored) -> Tensor:
+        queries, docs = scored.vectors()
+        best = scored.labels.argmax(1).to(scored.scores.device)
+        parts = [_local(query, doc, best, self.temperature) for query, doc in zip(queries, docs, strict=True)]
+        return torch.stack(parts).sum()
+
+
+def _local(queries: TextVectors, docs: TextVectors, best: Tensor, temperature: float) -> Tensor:
+    config = queries.config
+    if config.kind != "multi_vector":
+        raise ValueError(f"ContrastiveLocal is for multi-vector models; this one is {config.kind}.")
+    (query, query_there, _), (doc, doc_there, _) = queries.padded(), docs.padded()
+    rows = torch.arange(len(query), device=best.device)
+    at = rows * (len(doc) // len(query)) + best
+    own = similarities(query, doc[at], config.similarity_function)
+    own = own.masked_fill(~doc_there[at][:, None], torch.finfo(own.dtype).min)
+    return in_batch.contrastive_local(own[query_there], temperature)
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddingDistillation:
+    """Vectors like those of a teacher (arXiv:2004.09813), of queries and of documents.
+
+    Args:
+        teacher: a dense bi-encoder with vectors of as many numbers; it is not trained.
+        function: mse or cosine, see `in_batch.embedding_mse` and `in_batch.embedding_cosine`.
+    """
+
+    teacher: BiEncoderModel
+    function: Literal["mse", "cosine"] = "mse"
+
+    def __call__(self, scored: Scored) -> Tensor:
+        if scored.texts is None:
+            raise ValueError("EmbeddingDistillation needs the texts of the batch, which this one comes without.")
+        measure = in_batch.embedding_mse if self.function == "mse" else in_batch.embedding_cosine
+        parts = []
+        for vectors, texts, query in zip(scored.vectors(), scored.texts, (True, False), strict=True):
+            with torch.no_grad():
+                own = encode(self.teacher.eval().to(scored.scores.device), texts, query)
+            parts.append(measure(vectors[0].values, own[0].values))
+        return torch.stack(parts).sum()
+
+    def __repr__(self) -> str:
+        return f"EmbeddingDistillation({self.teacher!r}, {self.function!r})"
+
+
 OBJECTIVES: dict[str, type[Any]] = {
     one.__name__: one
     for one in (RankNet, SupervisedMarginMSE, ConstantMarginMSE, KLDivergence, InfoNCE, PearsonCorrelation, ApproxNDCG,
                 ApproxMRR, ApproxRankMSE, NeuralNDCG, NeuralMRR, ListNet, ListMLE, LambdaLoss, BinaryCrossEntropy,
                 MeanSquaredError, InBatchCrossEntropy, ScoreBasedInBatchCrossEntropy, FLOPSRegularization,
-                L1Regularization, L2Regularization, Matryoshka)
+                L1Regularization, L2Regularization, Matryoshka, ContrastiveLocal, EmbeddingDistillation)
 }  # fmt: skip

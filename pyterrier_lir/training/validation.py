@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -104,12 +105,8 @@ class RetrievalValidation(Callback):
         """Index, search and measure, in the first process."""
         values: list[Any] = [None]
         if trainer.is_global_zero:
-            model: Any = pl_module.model
-            was_plain, model.plain = model.plain, False
-            model.eval()
-            values = [self.measure(model, str(pl_module.device))]
-            model.train()
-            model.plain = was_plain
+            with inference(pl_module.model) as model:
+                values = [self.measure(model, str(pl_module.device))]
         if distributed.is_available() and distributed.is_initialized():
             distributed.broadcast_object_list(values)
         for name, value in values[0].items():
@@ -128,6 +125,19 @@ class RetrievalValidation(Callback):
         queries = {query_id: source.queries[query_id] for query_id in sorted(set(qrels["query_id"]))}
         run = searched(model, source.docs.stretch(0, None), queries, self.num_results, device)
         return measured(run, qrels, self.evaluation_metrics)
+
+
+@contextmanager
+def inference(model: Any) -> Iterator[Any]:
+    """A model under training as it is in a pipeline, without dropout and with all shortcuts."""
+    plain, training = model.plain, model.training
+    model.plain = False
+    model.eval()
+    try:
+        yield model
+    finally:
+        model.train(training)
+        model.plain = plain
 
 
 def searched(

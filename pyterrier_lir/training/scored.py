@@ -1,0 +1,74 @@
+"""A batch behind the model, which losses are computed of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from .forward import TextVectors
+from .similarity import all_scores, own_scores
+
+
+@dataclass
+class Scored:
+    """A batch behind the model.
+
+    Attributes:
+        scores: (Q, D) of each query's documents.
+        targets: (Q, D) what the dataset says of them; larger is better.
+        mask: (Q, D) True for documents that are there; None for all.
+        queries, docs: vectors of a bi-encoder's outputs, of Q and Q * D texts; None for cross-encoders.
+        query_ids, doc_ids: by which equal texts are known.
+        texts: the queries and the Q * D documents.
+        others, other_ids: documents of other processes, N of them, which are further negatives.
+    """
+
+    scores: Tensor
+    targets: Tensor | None = None
+    mask: Tensor | None = None
+    queries: list[TextVectors] | None = None
+    docs: list[TextVectors] | None = None
+    query_ids: Sequence[str] | None = None
+    doc_ids: Sequence[Sequence[str]] | None = None
+    texts: tuple[Sequence[str], Sequence[str]] | None = None
+    others: list[TextVectors] | None = None
+    other_ids: list[str | None] | None = None
+
+    @cached_property
+    def all(self) -> Tensor:
+        """Scores (Q, Q * D + N) of each query with all documents of the batch, those of other processes behind."""
+        if self.queries is None or self.docs is None:
+            raise ValueError("A cross-encoder scores no query with other queries' documents: take another loss.")
+        own = all_scores(self.queries, self.docs)
+        return own if self.others is None else torch.cat([own, all_scores(self.queries, self.others)], dim=1)
+
+    @property
+    def labels(self) -> Tensor:
+        """The targets, which the dataset must have."""
+        if self.targets is None:
+            raise ValueError("The loss needs targets, which the training dataset does not give: set its targets=.")
+        return self.targets
+
+    def vectors(self) -> tuple[list[TextVectors], list[TextVectors]]:
+        """The vectors of queries and documents."""
+        if self.queries is None or self.docs is None:
+            raise ValueError("A cross-encoder has no vectors: this loss is for bi-encoders.")
+        return self.queries, self.docs
+
+    def cut(self, size: int) -> Scored:
+        """The batch with vectors cut to so many numbers."""
+        queries, docs = ([one.cut(size) for one in side] for side in self.vectors())
+        others = None if self.others is None else [one.cut(size) for one in self.others]
+        return replace(self, scores=own_scores(queries, docs), queries=queries, docs=docs, others=others)
+
+
+@runtime_checkable
+class Loss(Protocol):
+    """A loss of a batch, a scalar."""
+
+    def __call__(self, scored: Scored) -> Tensor: ...

@@ -1,0 +1,246 @@
+"""What training may be told: adapters, layers computed again, other objectives, refreshed negatives, streams on ranks."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from pyterrier_lir import (
+    BiEncoderConfig,
+    CrossEncoderConfig,
+    LIRBiEncoder,
+    LIRIndexer,
+    LIRReRanker,
+    LIRRetriever,
+    TupleDataset,
+    load_model,
+    mine_negatives,
+)
+from pyterrier_lir.data.samples import RankBatch
+from pyterrier_lir.training import BiEncoderModule, CrossEncoderModule, LightningIRDataModule, RefreshNegatives
+from pyterrier_lir.training.objectives import ContrastiveLocal, EmbeddingDistillation, InfoNCE, RankNet
+from tests.test_training import ROOT, collection, data, module, quiet, trainer
+
+Tiny = Callable[[str], str]
+__all__ = ["quiet"]  # a fixture that is used by all tests
+LORA = {"r": 4, "lora_alpha": 8, "target_modules": ["query", "value"]}
+
+
+@pytest.mark.parametrize("kind", ["cross", "splade"])
+def test_adapters_alone_are_trained_and_merged_into_what_is_saved(kind: str, tiny: Tiny, tmp_path: Path) -> None:
+    model = module(kind, tiny, lora=LORA, learning_rate=3e-2)
+    before = {name: value.clone() for name, value in model.model.backbone.state_dict().items()}
+    trainer(tmp_path, max_epochs=4).fit(model, data(16))
+    after = model.model.backbone.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all("lora_" in name for name in changed)
+    expected = model.score("tower river", ["the tower", "bread"]).scores
+    model.save_pretrained(tmp_path / "out")
+    assert changed <= set(model.model.backbone.state_dict())  # training can go on
+    opened = load_model(tmp_path / "out")
+    assert not any("lora" in name for name, _ in opened.named_parameters())
+    frame = pd.DataFrame({"qid": ["1", "1"], "query": ["tower river"] * 2, "docno": ["a", "b"],
+                          "text": ["the tower", "bread"]})  # fmt: skip
+    found = LIRReRanker(str(tmp_path / "out"))(frame).sort_values("docno")["score"]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def gradients(model: Any) -> dict[str, torch.Tensor]:
+    torch.manual_seed(4)
+    batch = RankBatch(["tower river", "bread"], [["the tower", "bread in the oven"], ["bread", "a river"]])
+    model.on_train_start()
+    model.scored(batch).scores.square().sum().backward()
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("kind", ["cross", "colbert"])
+def test_layers_computed_again_have_the_same_gradients(kind: str, tiny: Tiny) -> None:
+    expected = gradients(module(kind, tiny))
+    found = gradients(module(kind, tiny, gradient_checkpointing=True))
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_a_student_takes_on_its_teachers_vectors(tiny: Tiny, tmp_path: Path) -> None:
+    teacher = module("dense", tiny).model
+    torch.manual_seed(9)
+    student = module("dense", tiny, loss_functions=[EmbeddingDistillation(teacher)], learning_rate=1e-3)
+    for parameter in student.model.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    texts = pd.DataFrame({"docno": ["1", "2"], "text": ["the tower", "bread in the oven"]})
+
+    def distance() -> float:
+        one, other = (np.stack(LIRBiEncoder(m).doc_encoder()(texts)["doc_vec"]) for m in (teacher, student.model))
+        return float(((one - other) ** 2).mean())
+
+    before = distance()
+    frozen = {name: value.clone() for name, value in teacher.state_dict().items()}
+    trainer(tmp_path, max_epochs=4).fit(student, data(16))
+    assert distance() < 0.5 * before
+    assert all(torch.equal(frozen[name], value) for name, value in teacher.state_dict().items())
+
+
+def test_one_vector_of_a_document_answers(tiny: Tiny) -> None:
+    model = module("colbert", tiny, loss_functions=[ContrastiveLocal()])
+    batch = RankBatch(["tower river"], [["the tower by the river", "bread"]])
+    scored = model.scored(batch)
+    scored.targets = torch.tensor([[1.0, 0.0]])
+    queries, docs = (one[0] for one in scored.vectors())
+    doc = docs.values[: docs.offsets[1]]
+    similarities = queries.values @ doc.T
+    expected = -(similarities.max(1).values - similarities.logsumexp(1)).mean()
+    torch.testing.assert_close(ContrastiveLocal()(scored), expected)
+
+
+def test_negatives_are_refreshed_by_the_models_own_ranking(tiny: Tiny, tmp_path: Path) -> None:
+    frame: Any = collection(12).run_path_or_id
+    docs = dict(zip(frame["docno"], frame["text"], strict=True))
+    topics = frame[["qid", "query"]].drop_duplicates()
+    qrels = frame[["qid", "docno", "relevance"]].rename(columns={"relevance": "label"})
+    texts = {"queries": dict(zip(topics["qid"], topics["query"], strict=True)), "docs": docs}
+    first = TupleDataset([(q, f"{q} and more", "sand") for q in topics["query"]])
+    made = LightningIRDataModule(train_dataset=first, train_batch_size=4)
+    refresh = RefreshNegatives(3, topics, qrels, texts, tmp_path / "mined", n=2, depth=10, sampling="top")
+    seen: list[tuple[int, int]] = []
+    model = module("dense", tiny, learning_rate=1e-3)
+    model.on_train_batch_end = lambda out, batch, i: seen.append((model.global_step, len(batch.docs[0])))
+    run = trainer(tmp_path, max_steps=6, callbacks=refresh)
+    run.fit(model, made)
+    assert seen == [(1, 2), (2, 2), (3, 2), (4, 3), (5, 3), (6, 3)]  # a negative each, then the two that were mined
+    assert [path.name for path in (tmp_path / "mined").iterdir()] == ["step-3.jsonl.gz"]
+    LIRIndexer(model.model, tmp_path / "x.lir").index([{"docno": d, "text": t} for d, t in docs.items()])
+    pipeline = LIRRetriever(model.model, tmp_path / "x.lir", num_results=10)
+    expected = mine_negatives(pipeline, topics, qrels, n=2, depth=10, sampling="top", docs=docs)
+    pd.testing.assert_frame_equal(refresh.mine(model.model), expected, check_dtype=False)
+
+
+def test_what_was_mined_is_used_after_an_interruption(tiny: Tiny, tmp_path: Path) -> None:
+    frame: Any = collection(12).run_path_or_id
+    docs = dict(zip(frame["docno"], frame["text"], strict=True))
+    topics = frame[["qid", "query"]].drop_duplicates()
+    qrels = frame[["qid", "docno", "relevance"]].rename(columns={"relevance": "label"})
+    texts = {"queries": dict(zip(topics["qid"], topics["query"], strict=True)), "docs": docs}
+
+    def run(steps: int, checkpoint: Path | None = None) -> Any:
+        first = TupleDataset([(q, f"{q} and more", "sand") for q in topics["query"]])
+        made = LightningIRDataModule(train_dataset=first, train_batch_size=4)
+        refresh = RefreshNegatives(3, topics, qrels, texts, tmp_path / "mined", n=2, depth=10)
+        own = trainer(tmp_path, max_steps=steps, callbacks=refresh)
+        model = module("dense", tiny)
+        widths: list[int] = []
+        model.on_train_batch_end = lambda out, batch, i: widths.append(len(batch.docs[0]))
+        own.fit(model, made, ckpt_path=checkpoint, weights_only=False)
+        return own, widths
+
+    half, widths = run(5)
+    assert widths == [2, 2, 2, 3, 3]
+    half.save_checkpoint(tmp_path / "half.ckpt")
+    assert run(7, tmp_path / "half.ckpt")[1] == [3, 3]
+
+
+BAD: dict[str, tuple[Callable[[Tiny, Path], Any], type[Exception], str]] = {
+    "another configuration": (
+        lambda tiny, p: resumed(tiny, p), ValueError, "another configuration: .*normalization_strategy='l2' .now None",
+    ),
+    "negatives for a cross-encoder": (
+        lambda tiny, p: trainer(p, max_steps=2, callbacks=refreshing(p)).fit(module("cross", tiny), data(8)),
+        ValueError, "A cross-encoder indexes nothing",
+    ),
+    "negatives for ever": (
+        lambda tiny, p: trainer(p, max_epochs=2, callbacks=refreshing(p)).fit(module("dense", tiny), data(8)),
+        ValueError, "needs a LightningIRTrainer with max_steps=",
+    ),
+    "more tokens than positions": (
+        lambda tiny, p: BiEncoderModule(tiny("dense"), BiEncoderConfig(doc_length=9_999)), ValueError, "doc_length=9999; ",
+    ),
+    "local contrast of one vector": (
+        lambda tiny, p: trainer(p, max_steps=1).fit(module("dense", tiny, loss_functions=[ContrastiveLocal()]), data(8)),
+        ValueError, "for multi-vector models; this one is dense",
+    ),
+}  # fmt: skip
+
+
+def refreshing(folder: Path) -> RefreshNegatives:
+    frame: Any = collection(8).run_path_or_id
+    return RefreshNegatives(1, frame[["qid", "query"]], frame[["qid", "docno"]], {}, folder)
+
+
+def resumed(tiny: Tiny, folder: Path) -> None:
+    config = BiEncoderConfig(normalization_strategy="l2")
+    first = BiEncoderModule(tiny("dense"), config, loss_functions=[RankNet()])
+    own = trainer(folder, max_steps=1)
+    own.fit(first, data(8))
+    own.save_checkpoint(folder / "x.ckpt")
+    other = BiEncoderModule(tiny("dense"), BiEncoderConfig(), loss_functions=[RankNet()])
+    trainer(folder, max_steps=2).fit(other, data(8), ckpt_path=folder / "x.ckpt", weights_only=False)
+
+
+@pytest.mark.parametrize("case", sorted(BAD))
+def test_bad_input_is_refused(case: str, tiny: Tiny, tmp_path: Path) -> None:
+    act, kind, message = BAD[case]
+    with pytest.raises(kind, match=message):
+        act(tiny, tmp_path)
+
+
+def test_a_backbone_without_a_pad_token_is_trained_as_it_scores(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import GPT2Config, GPT2Model, PreTrainedTokenizerFast
+
+    from tests.tiny_checkpoints import SENTENCES
+
+    raw = Tokenizer(models.BPE(unk_token="<|endoftext|>"))
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel()
+    raw.train_from_iterator(SENTENCES, trainers.BpeTrainer(vocab_size=300, special_tokens=["<|endoftext|>"]))
+    PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|endoftext|>", bos_token="<|endoftext|>",
+                            unk_token="<|endoftext|>").save_pretrained(tmp_path / "gpt")  # fmt: skip
+    torch.manual_seed(0)
+    GPT2Model(GPT2Config(vocab_size=300, n_embd=16, n_layer=2, n_head=2, n_positions=128)).save_pretrained(
+        tmp_path / "gpt"
+    )
+    config = CrossEncoderConfig(pooling_strategy="last", query_length=16, doc_length=32)
+    made: Any = CrossEncoderModule(tmp_path / "gpt", config, loss_functions=[InfoNCE()], learning_rate=1e-3)
+    trainer(tmp_path, max_steps=3).fit(made, data(12))
+    texts = ["the tower by the river", "bread"]
+    made.model.eval()
+    scored = made.scored(RankBatch(["tower"], [texts])).scores[0].detach()
+    torch.testing.assert_close(made.score("tower", texts).scores, scored, rtol=1e-4, atol=1e-5)
+
+
+UNEVEN = """
+import sys, json, torch, warnings
+warnings.filterwarnings("ignore")
+from pyterrier_lir import TupleDataset
+from pyterrier_lir.training import BiEncoderModule, LightningIRDataModule, LightningIRTrainer
+from pyterrier_lir.training.objectives import RankNet
+folder, out = sys.argv[1:]
+rows = [(f"query {i}", "the tower", "bread") for i in range(9)]  # 5 rows for one process, 4 for the other
+steps = []
+module = BiEncoderModule(folder, loss_functions=[RankNet()])
+module.on_train_batch_end = lambda *given: steps.append(module.global_step)
+trainer = LightningIRTrainer(accelerator="cpu", devices=2, strategy="ddp", max_epochs=2, logger=False,
+                             enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+trainer.fit(module, LightningIRDataModule(train_dataset=TupleDataset(rows), train_batch_size=2))
+with open(f"{out}/{trainer.global_rank}.json", "w") as file:
+    json.dump(steps, file)
+"""
+
+
+def test_processes_with_unlike_numbers_of_samples_end_together(tiny: Tiny, tmp_path: Path) -> None:
+    (tmp_path / "uneven.py").write_text(UNEVEN)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, tmp_path / "uneven.py", tiny("dense"), tmp_path], env=environment,
+                          capture_output=True, text=True, timeout=240, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)] == [[1, 2, 3, 4]] * 2
