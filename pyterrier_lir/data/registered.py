@@ -90,12 +90,12 @@ REGISTERED = {
 class ScoredTuple(NamedTuple):
     """A query with documents, the first of which is relevant, and a teacher's scores of them.
 
-    `positives` says how many of the first are relevant.
+    `positives` says how many of the first are relevant; `scores` may be None.
     """
 
     query_id: str
     doc_ids: tuple[str, ...]
-    scores: tuple[float, ...]
+    scores: tuple[float, ...] | None
     positives: int = 1
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-import numpy as np
 import pandas as pd
 import pyterrier as pt
 
@@ -21,7 +19,8 @@ from ..indexes.building import Document, Plan, build
 from ..indexes.indexer import make_header
 from ..indexes.retriever import check_model
 from ..indexes.storage import Mode
-from ..vectors import TokenVectors, Vectors
+from ..indexes.texts import encoded
+from ..vectors import Vectors
 from .bi_encoder import LIRBiEncoder
 from .model_transformer import label
 from .scoring import terms_of
@@ -125,26 +124,14 @@ class LIRIndexer(pt.Indexer):
         return {"source": str(model.source), "fingerprint": model.fingerprint, "settings": settings}
 
     def _encoded(self, engine: Engine, stream: Iterator[Document]) -> Iterator[tuple[list[Document], Vectors]]:
-        """The documents with their vectors, a part after the other; the next is read while the model runs."""
-        waiting: deque[Document] = deque()
-        field = self.encoder.text_field
+        """See `indexes.texts.encoded`; vectors are pruned as the settings say."""
 
-        def texts() -> Iterator[str]:
-            for doc in stream:
-                if not isinstance(doc.get(field), str):
-                    raise ValueError(
-                        f"Document {doc.get('docno')!r} has {field}={doc.get(field)!r} instead of a string; its "
-                        f"fields: {', '.join(doc)}. Choose another with text_field=."
-                    )
-                waiting.append(doc)
-                yield doc[field]
+        def vectors(texts: Iterator[str]) -> Iterator[Vectors]:
+            for made in engine.stream(texts, query=False):
+                [one] = self.encoder.pruned(made, query=False).values()
+                yield one
 
-        for encoded in engine.stream(texts(), query=False):
-            [vectors] = self.encoder.pruned(encoded, query=False).values()
-            count = vectors.shape[0] if hasattr(vectors, "shape") else len(vectors)
-            docs = [waiting.popleft() for _ in range(count)]
-            _check_finite(vectors, docs)
-            yield docs, vectors
+        return encoded(stream, vectors, self.encoder.text_field)
 
     def index_inputs(self) -> list[list[str]]:
         """The columns that documents need."""
@@ -294,20 +281,6 @@ def _check_model(index: LIRIndex | IndexUnion, model: BiEncoderModel, any_model:
         raise ValueError(f"{index!r} holds {index.KIND} vectors; those of {model.source} are {', '.join(model.kinds)}.")
     if not any_model:
         check_model(index, str(model.source), model.fingerprint)
-
-
-def _check_finite(vectors: Vectors, docs: list[Document]) -> None:
-    """Refuse what a broken model makes."""
-    numbers = vectors.values if isinstance(vectors, TokenVectors) else getattr(vectors, "data", vectors)
-    if isinstance(vectors, np.ndarray):
-        numbers = vectors
-    if np.isfinite(numbers).all():
-        return
-    row = int((~np.isfinite(vectors)).any(axis=1).argmax()) if isinstance(vectors, np.ndarray) else 0
-    raise ValueError(
-        f"The model makes NaN or infinite numbers, of docno {docs[row]['docno']!r} or one behind it. "
-        "In fp16, take bf16 or float32."
-    )
 
 
 def _rank() -> tuple[int, int]:

@@ -26,6 +26,7 @@ class LightningIRDataModule(LightningDataModule):
         inference_batch_size: queries (or documents) of a batch otherwise.
         inference_datasets: what is validated on, indexed, searched or re-ranked.
         seed: of the order.
+        module: accepted as in the paper's listings; it is not needed, since the module itself tokenises texts.
 
     Raises:
         ValueError: for batch sizes below one, or no dataset at all.
@@ -41,6 +42,7 @@ class LightningIRDataModule(LightningDataModule):
         inference_datasets: Sequence[Any] | None = None,
         *,
         seed: int = 0,
+        module: Any = None,
     ) -> None:
         super().__init__()
         for name, size in (("train_batch_size", train_batch_size), ("inference_batch_size", inference_batch_size)):
@@ -89,7 +91,12 @@ class LightningIRDataModule(LightningDataModule):
         """Batches of all datasets for inference."""
         return [self._inference(dataset) for dataset in self.inference_datasets]
 
-    test_dataloader = predict_dataloader = inference_dataloader
+    predict_dataloader = inference_dataloader
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """The datasets themselves, one after another: the engine orders and batches their texts."""
+        datasets: Any = self.inference_datasets
+        return DataLoader(datasets, batch_size=None, collate_fn=_same)
 
     def _inference(self, dataset: Dataset[Any]) -> DataLoader[Any]:
         settings: dict[str, Any] = {"batch_size": self.inference_batch_size, "num_workers": self.num_workers,
@@ -109,6 +116,10 @@ class LightningIRDataModule(LightningDataModule):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on behind the batches that are done."""
         self._done = int(state.get("batches", 0))
+
+
+def _same(dataset: Any) -> Any:
+    return dataset
 
 
 class Order(Sampler[int]):

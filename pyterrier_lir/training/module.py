@@ -1,240 +1,23 @@
-"""Lightning modules: a model, what it is trained for, and how its weights move."""
+"""Lightning modules: a bi-encoder or a cross-encoder, and how it scores a batch with gradients."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any
 
 import torch
-from lightning import LightningModule
 from torch import Tensor, distributed, nn
-from typing_extensions import Self
 
 from ..config import BiEncoderConfig, CrossEncoderConfig
-from ..data.samples import RankBatch, TrainBatch
-from ..engine import Engine
-from ..memory import keep_freed_memory
+from ..data.samples import RankBatch
 from ..models import BiEncoderModel, CrossEncoderModel
 from .across_ranks import gathered, gathered_ids
-from .adapters import adapt, merged
-from .cpu_functions import again
 from .forward import TextVectors, encode, score_pairs
 from .objectives import InBatchCrossEntropy
-from .schedules import Schedule
+from .ranking_module import LossFunctions, RankingModule
 from .scored import Loss, Scored
 from .similarity import own_scores
-from .validation import Rescored, measures_of
-
-LossFunctions = Sequence["Loss | tuple[Loss, float] | tuple[Loss, float, Schedule]"]
-
-
-@dataclass(frozen=True)
-class Output:
-    """Scores of queries' documents.
-
-    Attributes:
-        scores: (documents,) of one query, (Q, D) of several.
-    """
-
-    scores: Tensor
-
-
-class RankingModule(LightningModule):
-    """What both modules share; use `BiEncoderModule` or `CrossEncoderModule`."""
-
-    MODEL: ClassVar[Any]
-    CONFIG: ClassVar[Any]
-    model: BiEncoderModel | CrossEncoderModel
-
-    def __init__(
-        self,
-        model_name_or_path: str | os.PathLike[str] | None = None,
-        config: Any = None,
-        model: Any = None,
-        loss_functions: LossFunctions | None = None,
-        evaluation_metrics: Sequence[str] | None = None,
-        model_kwargs: Mapping[str, Any] | None = None,
-        *,
-        learning_rate: float = 2e-5,
-        head_learning_rate: float | None = None,
-        weight_decay: float = 0.01,
-        schedule: Schedule = Schedule(warmup=0.1),  # noqa: B008 - frozen
-        cached: bool = False,
-        group_tokens: int | None = None,
-        gradient_checkpointing: bool = False,
-        lora: Any = None,
-    ) -> None:
-        super().__init__()
-        if (model is None) == (model_name_or_path is None):
-            raise ValueError("Give either model_name_or_path= or model=.")
-        if model is None:
-            model = self.MODEL.from_pretrained(model_name_or_path, config=config, **(model_kwargs or {}))
-        self.model = model
-        self.losses = [_weighted(loss) for loss in loss_functions or ()]
-        self.evaluation_metrics = tuple(evaluation_metrics or ())
-        measures_of(self.evaluation_metrics)
-        self.learning_rate, self.head_learning_rate = learning_rate, head_learning_rate
-        self.weight_decay, self.schedule = weight_decay, schedule
-        self.cached, self.group_tokens = cached, group_tokens
-        self.stale = False  # whether training goes on with other data than those of the epoch under way
-        if gradient_checkpointing:
-            self.model.backbone.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": again})
-        if lora is not None:
-            adapt(self.model.backbone, lora)
-        self._optimizer: torch.optim.Optimizer | None = None
-
-    @property
-    def config(self) -> BiEncoderConfig | CrossEncoderConfig:
-        """The model's configuration."""
-        return self.model.config
-
-    def score(self, queries: str | Sequence[str], docs: Sequence[str] | Sequence[Sequence[str]]) -> Output:
-        """Scores of one query's documents, or of several queries with as many documents each; without gradients.
-
-        >>> CrossEncoderModule("webis/monoelectra-base").score("a query", ["a", "b"]).scores  # doctest: +SKIP
-        tensor([1.2345, 0.1234])
-        """
-        one = isinstance(queries, str)
-        rows = cast("list[str]", [queries] if one else list(queries))
-        lists = cast("list[list[str]]", [list(docs)] if one else [list(own) for own in docs])
-        if len(rows) != len(lists) or len({len(own) for own in lists}) > 1:
-            raise ValueError(f"{len(rows)} queries have lists of {[len(own) for own in lists]} documents.")
-        training = self.model.training
-        engine = Engine(self.model.eval(), device=str(self.device), precision="float32")
-        flat = [query for query, own in zip(rows, lists, strict=True) for _ in own]
-        groups = [number for number, own in enumerate(lists) for _ in own]
-        found = torch.from_numpy(engine.score(flat, [doc for own in lists for doc in own], lists=groups))
-        self.model.train(training)
-        return Output(found if one else found.view(len(rows), -1))
-
-    def scored(self, batch: RankBatch) -> Scored:
-        """A batch behind the model, with gradients."""
-        raise NotImplementedError
-
-    def setup(self, stage: str) -> None:
-        """Freeze what no score depends on, such as BERT's pooler, which DDP would wait for."""
-        if stage == "fit":
-            check_targets([loss for loss, *_ in self.losses], getattr(self.trainer, "datamodule", None))
-            state = torch.get_rng_state()
-            self.scored(RankBatch(["a query"], [["a document", "another one"]])).scores.sum().backward()
-            torch.set_rng_state(state)
-            for parameter in self.model.parameters():
-                parameter.requires_grad_(parameter.requires_grad and parameter.grad is not None)
-                parameter.grad = None
-
-    def on_train_start(self) -> None:
-        """Dropout on; every layer on PyTorch's kernels, as shortcuts have no gradients."""
-        keep_freed_memory()
-        self.model.train()
-        self.model.plain = True
-
-    def on_train_end(self) -> None:
-        """Back to inference."""
-        self.model.plain = False
-        self.model.eval()
-
-    def on_train_batch_start(self, batch: TrainBatch, batch_idx: int) -> int | None:
-        """End the epoch where its data have been replaced."""
-        stale, self.stale = self.stale, False
-        return -1 if stale else None
-
-    def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
-        """The weighted sum of the losses of a batch; each is logged.
-
-        Raises:
-            FloatingPointError: if it is NaN or infinite.
-        """
-        if not self.losses:
-            raise ValueError("Nothing to train for: give loss_functions=[...].")
-        scored = self.scored(batch)
-        total = scored.scores.new_zeros(())
-        for loss, weight, schedule in self.losses:
-            value = loss(scored)
-            factor = 1.0 if schedule is None else schedule(self.trainer.global_step, self.steps)
-            total = total + weight * factor * value
-            self.log(type(loss).__name__, value.detach(), batch_size=len(batch.queries))
-        if not torch.isfinite(total):
-            ids = ", ".join(map(str, (batch.query_ids or batch.queries)[:8]))
-            raise FloatingPointError(
-                f"The loss is {float(total.detach())} in batch {batch_idx} of epoch {self.current_epoch} (queries "
-                f"{ids}). The last checkpoint is kept; try a lower learning rate, or bf16 instead of fp16."
-            )
-        self.log("loss", total.detach(), prog_bar=True, batch_size=len(batch.queries))
-        return total
-
-    def on_validation_epoch_start(self) -> None:
-        """Collect rankings anew, by the model as it is used for inference."""
-        self._plain, self.model.plain = self.model.plain, False
-        precision: Any = "bf16" if str(self.trainer.precision).startswith("bf16") else "float32"
-        self._engine = Engine(self.model.eval(), device=str(self.device), precision=precision)
-        self._rescored: dict[int, Rescored] = {}
-
-    def validation_step(self, batch: RankBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Score the rankings of a batch."""
-        if self.evaluation_metrics:
-            self._rescored.setdefault(dataloader_idx, Rescored(self._engine)).add(batch)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log each measure of each dataset, as `DATASET/MEASURE`."""
-        loaders = self.trainer.val_dataloaders
-        names = [Path(str(getattr(one.dataset, "name", i))).name for i, one in enumerate(loaders or ())]
-        for number, rescored in sorted(self._rescored.items()):
-            for measure, value in rescored.measured(self.evaluation_metrics).items():
-                self.log(f"{names[number]}/{measure}", value, prog_bar=True)
-        self.model.plain = self._plain
-        del self._engine, self._rescored
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps of the whole training."""
-        return max(1, int(self.trainer.estimated_stepping_batches))
-
-    def set_optimizer(self, optimizer: type[torch.optim.Optimizer], **settings: Any) -> Self:
-        """Take another optimiser than AdamW, over all parameters, at a constant rate."""
-        self._optimizer = optimizer(self.parameters(), **settings)
-        return self
-
-    def configure_optimizers(self) -> Any:
-        """AdamW, without weight decay for biases and norms; the head may learn faster than the backbone."""
-        if self._optimizer is not None:
-            return self._optimizer
-        optimizer = torch.optim.AdamW(self._groups(), lr=self.learning_rate)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.schedule.over(self.steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def _groups(self) -> list[dict[str, Any]]:
-        backbone = {id(p) for p in self.model.backbone.parameters()}
-        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-        for parameter in self.model.parameters():
-            if parameter.requires_grad:
-                own_rate = None if id(parameter) in backbone else self.head_learning_rate
-                rate = own_rate or self.learning_rate
-                decay = self.weight_decay if parameter.ndim > 1 else 0.0
-                groups.setdefault((rate, decay), []).append(parameter)
-        return [{"params": own, "lr": rate, "weight_decay": decay} for (rate, decay), own in groups.items()]
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what kind of model it is."""
-        checkpoint["config"] = self.config.to_dict()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to go on with another configuration.
-
-        Raises:
-            ValueError: naming the settings that differ.
-        """
-        saved, own = checkpoint.get("config"), self.config.to_dict()
-        if saved is not None and saved != own:
-            other = [f"{name}={saved.get(name)!r} (now {own.get(name)!r})" for name in sorted({*saved, *own})
-                     if saved.get(name) != own.get(name)]  # fmt: skip
-            raise ValueError(f"The checkpoint was written with another configuration: {', '.join(other)}.")
-
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write a folder that `LIRReRanker` and `LIRBiEncoder` open; adapters are merged into the weights."""
-        merged(self.model).save_pretrained(folder)
 
 
 class BiEncoderModule(RankingModule):
@@ -263,6 +46,20 @@ class BiEncoderModule(RankingModule):
     MODEL, CONFIG = BiEncoderModel, BiEncoderConfig
     model: BiEncoderModel
 
+    def __init__(
+        self,
+        model_name_or_path: str | os.PathLike[str] | None = None,
+        config: BiEncoderConfig | None = None,
+        model: BiEncoderModel | None = None,
+        loss_functions: LossFunctions | None = None,
+        evaluation_metrics: Sequence[str] | None = None,
+        model_kwargs: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(
+            model_name_or_path, config, model, loss_functions, evaluation_metrics, model_kwargs, **settings
+        )
+
     def scored(self, batch: RankBatch) -> Scored:
         """See `RankingModule.scored`; vectors of all processes come together where losses look at other queries."""
         flat, targets, mask = _filled(batch)
@@ -288,6 +85,20 @@ class CrossEncoderModule(RankingModule):
     MODEL, CONFIG = CrossEncoderModel, CrossEncoderConfig
     model: CrossEncoderModel
 
+    def __init__(
+        self,
+        model_name_or_path: str | os.PathLike[str] | None = None,
+        config: CrossEncoderConfig | None = None,
+        model: CrossEncoderModel | None = None,
+        loss_functions: LossFunctions | None = None,
+        evaluation_metrics: Sequence[str] | None = None,
+        model_kwargs: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(
+            model_name_or_path, config, model, loss_functions, evaluation_metrics, model_kwargs, **settings
+        )
+
     def scored(self, batch: RankBatch) -> Scored:
         """See `RankingModule.scored`."""
         logits = self.model.with_options(activation="Identity")
@@ -297,29 +108,6 @@ class CrossEncoderModule(RankingModule):
         scores = score_pairs(logits, list(batch.queries), lists, self.cached, self.group_tokens).view(-1, width)
         targets, mask = (None if one is None else one.to(scores.device) for one in (targets, mask))
         return Scored(scores, targets, mask, query_ids=batch.query_ids, doc_ids=batch.doc_ids)
-
-
-def _weighted(loss: Any) -> tuple[Loss, float, Schedule | None]:
-    given = loss if isinstance(loss, tuple) else (loss,)
-    if isinstance(given[0], type) or not callable(given[0]):
-        raise TypeError(f"{loss!r} is no loss; give an instance such as {InBatchCrossEntropy()!r}.")
-    return (*given, 1.0, None)[:3] if len(given) < 2 else (*given, None)[:3]
-
-
-def check_targets(losses: Sequence[Loss], data: Any) -> None:
-    """Refuse losses over a teacher's scores where the data has labels or an order only.
-
-    Raises:
-        ValueError: naming the loss.
-    """
-    dataset = getattr(data, "train_dataset", None)
-    targets = getattr(dataset, "targets", "score")
-    for loss in losses:
-        if targets not in ("score", "rank", None) and getattr(getattr(loss, "loss", loss), "needs_scores", False):
-            raise ValueError(
-                f"{loss!r} needs a teacher's scores, but the training dataset has targets={targets!r}. Take data with "
-                "scores (targets='score'), or a loss of orders such as RankNet."
-            )
 
 
 def _in_batch(loss: Loss) -> bool:

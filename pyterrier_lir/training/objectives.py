@@ -22,7 +22,7 @@ Negatives = Literal["all", "first", "all_and_non_first"]
 
 
 @dataclass(frozen=True)
-class RankNet:
+class RankNet(Loss):
     """See `losses.ranknet`."""
 
     temperature: float = 1.0
@@ -32,7 +32,7 @@ class RankNet:
 
 
 @dataclass(frozen=True)
-class SupervisedMarginMSE:
+class SupervisedMarginMSE(Loss):
     """See `losses.margin_mse`."""
 
     needs_scores: ClassVar[bool] = True
@@ -42,7 +42,7 @@ class SupervisedMarginMSE:
 
 
 @dataclass(frozen=True)
-class ConstantMarginMSE:
+class ConstantMarginMSE(Loss):
     """See `losses.constant_margin_mse`."""
 
     margin: float = 1.0
@@ -52,7 +52,7 @@ class ConstantMarginMSE:
 
 
 @dataclass(frozen=True)
-class KLDivergence:
+class KLDivergence(Loss):
     """See `losses.kl_divergence`."""
 
     temperature: float = 1.0
@@ -63,7 +63,7 @@ class KLDivergence:
 
 
 @dataclass(frozen=True)
-class InfoNCE:
+class InfoNCE(Loss):
     """See `losses.info_nce`: the best document against the query's others."""
 
     temperature: float = 1.0
@@ -73,7 +73,7 @@ class InfoNCE:
 
 
 @dataclass(frozen=True)
-class PearsonCorrelation:
+class PearsonCorrelation(Loss):
     """See `losses.pearson`."""
 
     def __call__(self, scored: Scored) -> Tensor:
@@ -81,7 +81,7 @@ class PearsonCorrelation:
 
 
 @dataclass(frozen=True)
-class ApproxNDCG:
+class ApproxNDCG(Loss):
     """See `losses.approx_ndcg`."""
 
     temperature: float = 1.0
@@ -92,7 +92,7 @@ class ApproxNDCG:
 
 
 @dataclass(frozen=True)
-class ApproxMRR:
+class ApproxMRR(Loss):
     """See `losses.approx_mrr`."""
 
     temperature: float = 1.0
@@ -102,7 +102,7 @@ class ApproxMRR:
 
 
 @dataclass(frozen=True)
-class ApproxRankMSE:
+class ApproxRankMSE(Loss):
     """See `losses.approx_rank_mse`."""
 
     temperature: float = 1.0
@@ -113,7 +113,7 @@ class ApproxRankMSE:
 
 
 @dataclass(frozen=True)
-class NeuralNDCG:
+class NeuralNDCG(Loss):
     """See `losses.neural_ndcg`."""
 
     temperature: float = 1.0
@@ -123,7 +123,7 @@ class NeuralNDCG:
 
 
 @dataclass(frozen=True)
-class NeuralMRR:
+class NeuralMRR(Loss):
     """See `losses.neural_mrr`."""
 
     temperature: float = 1.0
@@ -133,7 +133,7 @@ class NeuralMRR:
 
 
 @dataclass(frozen=True)
-class ListNet:
+class ListNet(Loss):
     """See `losses.listnet`."""
 
     def __call__(self, scored: Scored) -> Tensor:
@@ -141,7 +141,7 @@ class ListNet:
 
 
 @dataclass(frozen=True)
-class ListMLE:
+class ListMLE(Loss):
     """See `losses.list_mle`."""
 
     def __call__(self, scored: Scored) -> Tensor:
@@ -149,7 +149,7 @@ class ListMLE:
 
 
 @dataclass(frozen=True)
-class LambdaLoss:
+class LambdaLoss(Loss):
     """See `losses.lambda_loss`."""
 
     weighting: Literal["ndcg_loss2++", "ndcg_loss2", "ndcg_loss1", "lambda_rank"] | None = "ndcg_loss2++"
@@ -163,7 +163,7 @@ class LambdaLoss:
 
 
 @dataclass(frozen=True)
-class BinaryCrossEntropy:
+class BinaryCrossEntropy(Loss):
     """See `losses.binary_cross_entropy`; targets above 0 are relevant."""
 
     positive_weight: float | None = None
@@ -174,7 +174,7 @@ class BinaryCrossEntropy:
 
 
 @dataclass(frozen=True)
-class MeanSquaredError:
+class MeanSquaredError(Loss):
     """See `losses.mean_squared_error`."""
 
     needs_scores: ClassVar[bool] = True
@@ -184,7 +184,7 @@ class MeanSquaredError:
 
 
 @dataclass(frozen=True)
-class InBatchCrossEntropy:
+class InBatchCrossEntropy(Loss):
     """The best document of each query against those of the batch (multiple negatives ranking, InfoNCE).
 
     Documents that are known to be relevant are no negatives: those with the id of one of the query's positives, and
@@ -241,7 +241,7 @@ class ScoreBasedInBatchCrossEntropy(InBatchCrossEntropy):
 
 
 @dataclass(frozen=True)
-class FLOPSRegularization:
+class FLOPSRegularization(Loss):
     """See `in_batch.flops`; of queries and of documents, each with its weight."""
 
     query_weight: float = 1e-4
@@ -269,7 +269,7 @@ class L2Regularization(FLOPSRegularization):
 
 
 @dataclass(frozen=True)
-class Matryoshka:
+class Matryoshka(Loss):
     """A loss over vectors cut to several sizes (arXiv:2205.13147, equation 1).
 
     Args:
@@ -293,7 +293,7 @@ class Matryoshka:
 
 
 @dataclass(frozen=True)
-class ContrastiveLocal:
+class ContrastiveLocal(Loss):
     """One vector of each document answers the query, the others do not (see `in_batch.contrastive_local`).
 
     For multi-vector models: the query's largest similarity to a vector of its best document against the similarities to
@@ -322,7 +322,7 @@ def _local(queries: TextVectors, docs: TextVectors, best: Tensor, temperature: f
 
 
 @dataclass(frozen=True, eq=False)
-class EmbeddingDistillation:
+class EmbeddingDistillation(Loss):
     """Vectors like those of a teacher (arXiv:2004.09813), of queries and of documents.
 
     Args:

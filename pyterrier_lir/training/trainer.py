@@ -7,8 +7,13 @@ import time
 from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 import torch
 from lightning import Callback, LightningModule, Trainer
+
+from ..data.runs import RunDataset
+from .datamodule import LightningIRDataModule
+from .inference_callbacks import IndexCallback, SearchCallback
 
 
 class LightningIRTrainer(Trainer):
@@ -28,6 +33,67 @@ class LightningIRTrainer(Trainer):
         settings.setdefault("reload_dataloaders_every_n_epochs", int(replaced))
         own = [RandomState(), Throughput()]
         super().__init__(gradient_clip_val=gradient_clip_val, callbacks=[*given, *own], **settings)
+
+    def index(
+        self, model: Any = None, dataloaders: Any = None, ckpt_path: Any = None, verbose: bool = True,
+        datamodule: Any = None,
+    ) -> list[dict[str, float]]:  # fmt: skip
+        """Index collections with a bi-encoder, by an `IndexCallback`.
+
+        Args:
+            model: a `BiEncoderModule`.
+            dataloaders, datamodule: a `LightningIRDataModule` with a `DocDataset` for each collection.
+            ckpt_path: a checkpoint of a training, whose weights are taken.
+            verbose: whether to print what was measured.
+
+        Raises:
+            ValueError: without an `IndexCallback`, or for other models and datasets.
+        """
+        return self._infer("index", IndexCallback, model, dataloaders, ckpt_path, verbose, datamodule)
+
+    def search(
+        self, model: Any = None, dataloaders: Any = None, ckpt_path: Any = None, verbose: bool = True,
+        datamodule: Any = None,
+    ) -> list[dict[str, float]]:  # fmt: skip
+        """Search for each query of a `QueryDataset`, by a `SearchCallback`; arguments are those of `index`.
+
+        Returns:
+            one dictionary with the module's `evaluation_metrics`, as `DATASET/MEASURE`.
+
+        Raises:
+            ValueError: without a `SearchCallback`, or for other models and datasets.
+        """
+        return self._infer("search", SearchCallback, model, dataloaders, ckpt_path, verbose, datamodule)
+
+    def re_rank(
+        self, model: Any = None, dataloaders: Any = None, ckpt_path: Any = None, verbose: bool = True,
+        datamodule: Any = None,
+    ) -> list[dict[str, float]]:  # fmt: skip
+        """Score the rankings of each `RunDataset` anew; arguments and result are those of `search`.
+
+        A `ReRankCallback` writes the runs; without one they are only measured.
+        """
+        return self._infer("re_rank", None, model, dataloaders, ckpt_path, verbose, datamodule)
+
+    def _infer(
+        self, stage: str, needed: type[Callback] | None, model: Any, dataloaders: Any, ckpt_path: Any, verbose: bool,
+        datamodule: Any,
+    ) -> list[dict[str, float]]:  # fmt: skip
+        data = datamodule if datamodule is not None else dataloaders
+        if not isinstance(data, LightningIRDataModule) or not data.inference_datasets:
+            raise ValueError(f"{stage} needs a LightningIRDataModule with inference_datasets=, not {data!r}.")
+        if needed is not None and not any(isinstance(one, needed) for one in self.callbacks):  # type: ignore[attr-defined]
+            raise ValueError(
+                f"{stage} needs a {needed.__name__}: LightningIRTrainer(callbacks=[{needed.__name__}(...)])."
+            )
+        wrong = [one for one in data.inference_datasets if needed is None and not isinstance(one, RunDataset)]
+        if wrong:
+            raise ValueError(f"re_rank works on a RunDataset, not a {type(wrong[0]).__name__}.")
+        self.test(model, datamodule=data, ckpt_path=ckpt_path, verbose=False)
+        measures = getattr(self.lightning_module, "measured", {})
+        if verbose and measures and self.is_global_zero:
+            print(pd.DataFrame(measures).T.round(4).to_string())
+        return [{f"{name}/{measure}": value for name, own in measures.items() for measure, value in own.items()}]
 
 
 class RandomState(Callback):

@@ -12,13 +12,13 @@ import ir_measures
 import numpy as np
 import pandas as pd
 from lightning import Callback, LightningModule, Trainer
-from numpy.typing import NDArray
 from torch import distributed
 
 from ..data.samples import RankBatch
 from ..data.sources import open_source
 from ..engine import Engine
 from ..models import BiEncoderModel
+from .inference import build_index, search
 
 
 def measures_of(names: Sequence[str]) -> list[Any]:
@@ -79,6 +79,12 @@ def measured(run: pd.DataFrame, qrels: pd.DataFrame, names: Sequence[str]) -> di
     """The mean of each measure over judged queries; frames have the columns of ir_measures."""
     found = ir_measures.calc_aggregate(measures_of(names), qrels.drop_duplicates(["query_id", "doc_id"]), run)
     return {str(measure): float(value) for measure, value in found.items()}
+
+
+def judgements_of(dataset: Any) -> pd.DataFrame | None:
+    """The judgements of a dataset, a grade for each query and document; None without any."""
+    qrels = dataset.qrels if hasattr(dataset, "qrels") else dataset.source.qrels
+    return None if qrels is None else qrels.highest()
 
 
 class RetrievalValidation(Callback):
@@ -144,37 +150,11 @@ def searched(
     model: BiEncoderModel, docs: Any, queries: Mapping[str, str], num_results: int, device: str | None = None
 ) -> pd.DataFrame:
     """A run (query_id, doc_id, score) over documents, pairs of id and text, that are indexed for it and forgotten."""
-    from ..indexes import INDEXES
-    from ..indexes.building import Plan, build
-    from ..indexes.indexer import make_header
-
     engine = Engine(model, device=device, precision="float32")
-    kind = model.kinds[0]
     with tempfile.TemporaryDirectory() as folder:
-        index = next(own for own in INDEXES.values() if kind == own.KIND)(Path(folder) / "x.lir")
-        settings = {"terms": _terms(model)} if kind == "sparse" else {}
-        header = make_header(index, model.config, model.size(kind), {}, (), settings)
-        ids, texts = zip(*docs, strict=True)
-        vectors = engine.encode(texts, query=False)[kind]
-        plan = Plan(index.folder, "create", header, lambda part: index._writer(part, header))
-        build(plan, ({"docno": one} for one in ids), lambda stream: iter([(list(stream), vectors)]))
-        index.reopen()
-        asked = engine.encode(list(queries.values()), query=True)[kind]
-        found, scores = index.retriever(num_results=num_results).search(asked)
-        return _run(list(queries), index.docnos_of(found.clip(0).reshape(-1)), found, scores)
-
-
-def _terms(model: BiEncoderModel) -> list[str]:
-    return [str(number) for number in range(model.vocabulary_size)]
-
-
-def _run(
-    query_ids: list[str], names: NDArray[np.object_], found: NDArray[np.int64], scores: NDArray[np.float32]
-) -> pd.DataFrame:
-    there = (found >= 0).reshape(-1)
-    queries = np.repeat(np.array(query_ids, dtype=object), found.shape[1])
-    frame = pd.DataFrame({"query_id": queries, "doc_id": names, "score": scores.reshape(-1).astype(float)})
-    return frame[there]
+        index = build_index(engine, Path(folder) / "x.lir", ({"docno": one, "text": text} for one, text in docs))
+        retriever = index.retriever(num_results=num_results)
+        return search(engine, retriever, list(queries), list(queries.values()))
 
 
 def _everyones(own: list[Any]) -> list[Any]:
