@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from lightning import Callback, LightningModule, Trainer
 
-_PACKAGES = ("pyterrier-lir", "torch", "transformers", "lightning")
+PACKAGES = ("pyterrier-lir", "torch", "transformers", "lightning")
 
 
 class ExportCallback(Callback):
@@ -67,16 +67,8 @@ class ExportCallback(Callback):
             self._write(trainer, pl_module)
 
     def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.is_global_zero:
-            return
-        part = self.folder.with_name(self.folder.name + ".part")
-        shutil.rmtree(part, ignore_errors=True)
-        pl_module.save_pretrained(part)  # type: ignore[operator]
-        facts = facts_of(trainer, pl_module)
-        (part / "training.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
-        (part / "README.md").write_text(card(facts), encoding="utf-8")
-        shutil.rmtree(self.folder, ignore_errors=True)
-        part.rename(self.folder)
+        if trainer.is_global_zero:
+            export(trainer, pl_module, self.folder)
 
     def state_dict(self) -> dict[str, Any]:
         """The best value so far."""
@@ -85,6 +77,18 @@ class ExportCallback(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from it."""
         self.best = state_dict["best"]
+
+
+def export(trainer: Trainer, module: Any, folder: Path) -> None:
+    """Write a module's model with its card; what is there is replaced when the new folder is whole."""
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    module.save_pretrained(part)
+    facts = facts_of(trainer, module)
+    (part / "training.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
+    (part / "README.md").write_text(card(facts), encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
 
 
 def facts_of(trainer: Trainer, module: Any) -> dict[str, Any]:
@@ -105,7 +109,7 @@ def facts_of(trainer: Trainer, module: Any) -> dict[str, Any]:
         "steps": trainer.global_step,
         "epochs": trainer.current_epoch,
         "metrics": metrics,
-        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}},
+        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}},
     }
 
 

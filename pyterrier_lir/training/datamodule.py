@@ -11,8 +11,10 @@ from lightning import LightningDataModule
 from torch import distributed
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
+from ..data.collections import DocDataset, QueryDataset
 from ..data.runs import RunDataset
 from ..data.samples import collate
+from ..data.tuples import TupleDataset
 
 
 class LightningIRDataModule(LightningDataModule):
@@ -37,9 +39,9 @@ class LightningIRDataModule(LightningDataModule):
         num_workers: int = 0,
         train_batch_size: int | None = None,
         shuffle_train: bool = True,
-        train_dataset: Dataset[Any] | None = None,
+        train_dataset: TupleDataset | RunDataset | None = None,
         inference_batch_size: int | None = None,
-        inference_datasets: Sequence[Any] | None = None,
+        inference_datasets: Sequence[DocDataset | QueryDataset | RunDataset | TupleDataset] | None = None,
         *,
         seed: int = 0,
         module: Any = None,
@@ -79,7 +81,7 @@ class LightningIRDataModule(LightningDataModule):
         order = Order(dataset, self.shuffle_train, self.seed, done)
         return DataLoader(dataset, sampler=order, drop_last=len(order) >= self.train_batch_size, **settings)
 
-    def replace(self, train_dataset: Dataset[Any]) -> None:
+    def replace(self, train_dataset: TupleDataset | RunDataset) -> None:
         """Train on other samples, from the next epoch on."""
         self.train_dataset, self._replaced = train_dataset, True
 

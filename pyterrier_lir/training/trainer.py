@@ -26,13 +26,24 @@ class LightningIRTrainer(Trainer):
     10
     """
 
-    def __init__(self, *, gradient_clip_val: float | None = 1.0, callbacks: Any = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        *,
+        gradient_clip_val: float | None = 1.0,
+        callbacks: Callback | list[Callback] | None = None,
+        use_distributed_sampler: bool = False,
+        reload_dataloaders_every_n_epochs: int = 0,
+        **settings: Any,
+    ) -> None:
         given = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or ())
-        settings.setdefault("use_distributed_sampler", False)
         replaced = any(getattr(callback, "replaces_data", False) for callback in given)
-        settings.setdefault("reload_dataloaders_every_n_epochs", int(replaced))
-        own = [RandomState(), Throughput()]
-        super().__init__(gradient_clip_val=gradient_clip_val, callbacks=[*given, *own], **settings)
+        super().__init__(
+            gradient_clip_val=gradient_clip_val,
+            callbacks=[*given, RandomState(), Throughput()],
+            use_distributed_sampler=use_distributed_sampler,
+            reload_dataloaders_every_n_epochs=reload_dataloaders_every_n_epochs or int(replaced),
+            **settings,
+        )
 
     def index(
         self, model: Any = None, dataloaders: Any = None, ckpt_path: Any = None, verbose: bool = True,
