@@ -14,11 +14,39 @@ if TYPE_CHECKING:
     from .config import BiEncoderConfig, CrossEncoderConfig
     from .data import DocDataset, QueryDataset, RunDataset, TupleDataset, mine_negatives
     from .data.documentation import DocumentationDataset
+    from .data.local_datasets import register_local_dataset
     from .fine_tuning import Trainable
     from .indexes import IndexUnion, LIRDenseIndex, LIRIndex, LIRMultiVectorIndex, LIRSparseIndex, open_index
+    from .indexes.configs import (
+        FaissFlatIndexConfig,
+        FaissHNSWIndexConfig,
+        FaissIVFIndexConfig,
+        FaissIVFPQIndexConfig,
+        FaissPQIndexConfig,
+        FaissSearchConfig,
+        PlaidIndexConfig,
+        PlaidSearchConfig,
+        SeismicIndexConfig,
+        SeismicSearchConfig,
+        TorchDenseIndexConfig,
+        TorchDenseSearchConfig,
+        TorchSparseIndexConfig,
+        TorchSparseSearchConfig,
+    )
     from .models import BiEncoderModel, CrossEncoderModel, load_model
     from .pipeline import LIRBiEncoder, LIRIndexer, LIRReRanker, LIRRetriever
-    from .training import BiEncoderModule, CrossEncoderModule, LightningIRDataModule, LightningIRTrainer
+    from .training import (
+        BiEncoderModule,
+        CrossEncoderModule,
+        FaissFlatIndexer,
+        IndexCallback,
+        LightningIRDataModule,
+        LightningIRTrainer,
+        RankCallback,
+        RegisterLocalDatasetCallback,
+        ReRankCallback,
+        SearchCallback,
+    )
 
 __all__ = [
     "BiEncoderConfig",
@@ -29,6 +57,14 @@ __all__ = [
     "CrossEncoderModule",
     "DocDataset",
     "DocumentationDataset",
+    "FaissFlatIndexConfig",
+    "FaissFlatIndexer",
+    "FaissHNSWIndexConfig",
+    "FaissIVFIndexConfig",
+    "FaissIVFPQIndexConfig",
+    "FaissPQIndexConfig",
+    "FaissSearchConfig",
+    "IndexCallback",
     "IndexUnion",
     "LIRBiEncoder",
     "LIRDenseIndex",
@@ -40,13 +76,26 @@ __all__ = [
     "LIRSparseIndex",
     "LightningIRDataModule",
     "LightningIRTrainer",
+    "PlaidIndexConfig",
+    "PlaidSearchConfig",
     "QueryDataset",
+    "RankCallback",
+    "ReRankCallback",
+    "RegisterLocalDatasetCallback",
     "RunDataset",
+    "SearchCallback",
+    "SeismicIndexConfig",
+    "SeismicSearchConfig",
+    "TorchDenseIndexConfig",
+    "TorchDenseSearchConfig",
+    "TorchSparseIndexConfig",
+    "TorchSparseSearchConfig",
     "Trainable",
     "TupleDataset",
     "load_model",
     "mine_negatives",
     "open_index",
+    "register_local_dataset",
 ]
 
 _HOME = {
@@ -58,6 +107,14 @@ _HOME = {
     "CrossEncoderModule": "training",
     "DocDataset": "data",
     "DocumentationDataset": "data.documentation",
+    "FaissFlatIndexConfig": "indexes.configs",
+    "FaissFlatIndexer": "training",
+    "FaissHNSWIndexConfig": "indexes.configs",
+    "FaissIVFIndexConfig": "indexes.configs",
+    "FaissIVFPQIndexConfig": "indexes.configs",
+    "FaissPQIndexConfig": "indexes.configs",
+    "FaissSearchConfig": "indexes.configs",
+    "IndexCallback": "training",
     "IndexUnion": "indexes",
     "LIRBiEncoder": "pipeline",
     "LIRDenseIndex": "indexes",
@@ -69,13 +126,26 @@ _HOME = {
     "LIRSparseIndex": "indexes",
     "LightningIRDataModule": "training",
     "LightningIRTrainer": "training",
+    "PlaidIndexConfig": "indexes.configs",
+    "PlaidSearchConfig": "indexes.configs",
     "QueryDataset": "data",
+    "RankCallback": "training",
+    "ReRankCallback": "training",
+    "RegisterLocalDatasetCallback": "training",
     "RunDataset": "data",
+    "SearchCallback": "training",
+    "SeismicIndexConfig": "indexes.configs",
+    "SeismicSearchConfig": "indexes.configs",
+    "TorchDenseIndexConfig": "indexes.configs",
+    "TorchDenseSearchConfig": "indexes.configs",
+    "TorchSparseIndexConfig": "indexes.configs",
+    "TorchSparseSearchConfig": "indexes.configs",
     "Trainable": "fine_tuning",
     "TupleDataset": "data",
     "load_model": "models",
     "mine_negatives": "data",
     "open_index": "indexes",
+    "register_local_dataset": "data.local_datasets",
 }
 
 

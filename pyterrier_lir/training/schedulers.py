@@ -19,12 +19,15 @@ class ConstantLRSchedulerWithLinearWarmup(LambdaLR):
     Args:
         optimizer: whose learning rates are scaled.
         num_warmup_steps: steps in which they rise.
+        num_training_steps: not needed; the command line gives it.
         num_delay_steps: steps at 0 before.
     """
 
     interval = "step"
 
-    def __init__(self, optimizer: Optimizer, num_warmup_steps: int = 0, num_delay_steps: int = 0) -> None:
+    def __init__(
+        self, optimizer: Optimizer, num_warmup_steps: int = 0, num_training_steps: int = -1, num_delay_steps: int = 0
+    ) -> None:
         warmup = Schedule("constant", warmup=num_warmup_steps)
         super().__init__(optimizer, lambda step: delayed(warmup, step, num_delay_steps, 1))
 
