@@ -8,6 +8,7 @@ tried; each is a module with `why_not(files)` (None if the folder is of this for
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from types import ModuleType
 
@@ -58,6 +59,7 @@ def load(
     trust_remote_code: bool = False,
     outputs: Sequence[Kind] | None = None,
     config: BiEncoderConfig | CrossEncoderConfig | None = None,
+    default: BiEncoderConfig | CrossEncoderConfig | None = None,
     merge_adapter: bool = True,
 ) -> Checkpoint:
     """Read a checkpoint: a local folder, or the id of a model on the Hugging Face hub.
@@ -71,6 +73,8 @@ def load(
         outputs: which outputs of a bi-encoder that has several, such as `("dense", "sparse")` of BGE-M3; None for
             the usual ones.
         config: makes a new model on the checkpoint's backbone instead of reading what it is.
+        default: makes a new model of a backbone alone, which has to be trained; also of a masked language model, where
+            that is a cross-encoder's.
         merge_adapter: whether the changes of a PEFT adapter are added to the weights of its base.
 
     Raises:
@@ -83,6 +87,10 @@ def load(
     options = ReadOptions(dtype=dtype, template=template, outputs=tuple(outputs) if outputs else None)
     if config is not None:
         return backbone.new(files, options, config)
+    if default is not None and _is_backbone(files, default):
+        kind = type(default).__name__.removesuffix("Config")
+        warnings.warn(f"{files.name} is a backbone alone: the new {kind} on it has to be trained.", stacklevel=3)
+        return backbone.new(files, options, default)
     checkpoint: Checkpoint = _reader(files).read(files, options)
     return _chosen(checkpoint, options)
 
@@ -97,6 +105,14 @@ def kinds(name: str | os.PathLike[str], *, revision: str | None = None) -> tuple
     files = Files(os.fspath(name), revision, weights=False)
     found: tuple[Kind, ...] = _reader(files).kinds(files)
     return found
+
+
+def _is_backbone(files: Files, default: BiEncoderConfig | CrossEncoderConfig) -> bool:
+    """Whether a backbone has nothing that a model of the default's class scores by."""
+    if not files.config.get("model_type"):
+        return False
+    reader = next((reader for reader in READERS.values() if reader.why_not(files) is None), None)
+    return reader is None or (reader is splade and isinstance(default, CrossEncoderConfig))
 
 
 def _reader(files: Files) -> ModuleType:

@@ -278,8 +278,12 @@ class FaissSearchConfig(SearchConfig):
         "dense": ("flat", "ivf", "ivfpq", "pq", "hnsw"),
         "multi_vector": ("exact", "plaid"),
     }
-    NAMES: ClassVar[dict[str, dict[str, str]]] = {"ivf": {"nprobe": "n_probe"}, "ivfpq": {"nprobe": "n_probe"}, "hnsw": {"efSearch": "ef_search"},
-             "plaid": {"nprobe": "n_probe", "ndocs": "candidate_k"}}  # fmt: skip
+    NAMES: ClassVar[dict[str, dict[str, str]]] = {
+        "ivf": {"nprobe": "n_probe"},
+        "ivfpq": {"nprobe": "n_probe"},
+        "hnsw": {"efSearch": "ef_search"},
+        "plaid": {"nprobe": "n_probe", "ndocs": "candidate_k"},
+    }
 
 
 @dataclass(frozen=True)

@@ -58,12 +58,13 @@ class BiEncoderModel(nn.Module):
         """Load a bi-encoder from a folder or hub id; `options` are those of `checkpoints.load`.
 
         Args:
-            config: makes a new model on the checkpoint's backbone instead, which is to be trained.
+            config: makes a new model on the checkpoint's backbone instead, which is to be trained; None makes one of
+                `BiEncoderConfig()` of a backbone alone, with a warning.
 
         Raises:
             ValueError: if the checkpoint is no bi-encoder.
         """
-        checkpoint = checkpoints.load(name, config=config, **options)
+        checkpoint = checkpoints.load(name, config=config, default=BiEncoderConfig(), **options)
         if not isinstance(checkpoint.config, BiEncoderConfig):
             raise ValueError(f"{name} is a cross-encoder, not a bi-encoder.")
         return cls(checkpoint)

@@ -56,12 +56,13 @@ class CrossEncoderModel(nn.Module):
         """Load a cross-encoder from a folder or hub id; `options` are those of `checkpoints.load`.
 
         Args:
-            config: makes a new model on the checkpoint's backbone instead, which is to be trained.
+            config: makes a new model on the checkpoint's backbone instead, which is to be trained; None makes one of
+                `CrossEncoderConfig()` of a backbone alone, with a warning.
 
         Raises:
             ValueError: if the checkpoint is no cross-encoder.
         """
-        checkpoint = checkpoints.load(name, config=config, **options)
+        checkpoint = checkpoints.load(name, config=config, default=CrossEncoderConfig(), **options)
         if not isinstance(checkpoint.config, CrossEncoderConfig):
             raise ValueError(f"{name} is a bi-encoder, not a cross-encoder.")
         return cls(checkpoint)

@@ -1,4 +1,4 @@
-"""`pyterrier-lir fit | index | search | re_rank`: LightningCLI over the trainer, modules, datasets and configurations."""
+"""`pyterrier-lir fit | index | search | re_rank`: LightningCLI over the trainer, modules and datasets."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import set_loader
+from jsonargparse import set_loader, set_parsing_settings
 from lightning import LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from .. import indexes, training  # noqa: F401 - what is imported can be named without its module
-from ..indexes import configs  # noqa: F401
+from ..indexes import configs
 from .interruption import Interruption
 from .run_folder import RunFolder
 from .schedulers import LR_SCHEDULERS
@@ -35,6 +35,7 @@ def main(command: str, argv: Sequence[str]) -> None:
         FileNotFoundError: for files that are not there.
     """
     set_loader("yaml_of_lightning_ir", load_yaml)
+    set_parsing_settings(subclasses_enabled=[configs.IndexConfig, configs.SearchConfig])
     CommandLine(command, [command, *with_ready_files(command, argv)])
 
 

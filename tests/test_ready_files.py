@@ -1,0 +1,188 @@
+"""The YAML files inside the package: each is checked, and run on tiny data; a run's folder repeats it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from jsonargparse import ArgumentError
+from safetensors.torch import load_file
+
+from pyterrier_lir import open_index
+from pyterrier_lir.training.command_line import COMMANDS, READY, main
+from pyterrier_lir.training.inference_callbacks import read_run
+from tests.local_dataset import Files, write
+from tests.test_training import quiet
+
+Tiny = Callable[[str], str]
+__all__ = ["quiet"]  # a fixture that is used by all tests
+NAMES = [(path.parent.name, path.stem) for path in sorted(READY.glob("*/*.yaml"))]
+BACKBONES = {"monot5": "monot5"}  # tiny checkpoints that stand for the files' own, else by command and name
+MODELS = {"monoelectra": "mono-electra", "set-encoder": "set-encoder-extra", "dense": "dpr-first", "colbert": "col"}
+QUICK = ["--trainer.accelerator=cpu", "--trainer.precision=32-true", "--trainer.enable_progress_bar=false"]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    made = write(tmp_path_factory.mktemp("collection"))
+    made.register("local/ready")
+    return made
+
+
+def tiny_model(command: str, name: str, tiny: Tiny) -> str:
+    if command == "fit":
+        return tiny(BACKBONES.get(name, "dense"))
+    return tiny(MODELS.get(name, name))
+
+
+def on_tiny_data(command: str, name: str, tiny: Tiny, folder: Path) -> list[str]:
+    """The ready file, with a tiny model and collection in it."""
+    config = yaml.safe_load((READY / command / f"{name}.yaml").read_text(encoding="utf-8"))
+    config["model"]["init_args"]["model_name_or_path"] = tiny_model(command, name, tiny)
+    data = config["data"]["init_args"]
+    if command == "fit":
+        data["train_dataset"]["init_args"] |= {"run_path_or_id": "local/ready", "sample_size": 4}
+        config["trainer"]["max_steps"] = 2
+        config["lr_scheduler"]["init_args"]["num_warmup_steps"] = 1
+        data["train_batch_size"] = 2
+        if "config" in config["model"]["init_args"]:
+            config["model"]["init_args"]["config"]["init_args"]["doc_length"] = 64
+    else:
+        [own] = {json.dumps(dataset["init_args"]) for dataset in data["inference_datasets"][:1]}
+        first = json.loads(own)
+        first[next(iter(first))] = "local/ready"
+        data["inference_datasets"] = [{**data["inference_datasets"][0], "init_args": first}]
+    path = folder / f"{command}-{name}.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    return ["--config", str(path), *QUICK]
+
+
+@pytest.mark.parametrize(("command", "name"), NAMES)
+@pytest.mark.parametrize(
+    "trainer", [[], ["--config", "trainer-gpu"], ["--config", "trainer-nodes"]], ids=["as it is", "gpu", "nodes"]
+)
+def test_each_file_fits_the_types(
+    command: str, name: str, trainer: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as done:
+        main(command, ["--config", name, *trainer, "--print_config"])
+    assert done.value.code in (0, None)
+    printed = yaml.safe_load(capsys.readouterr().out)
+    own = yaml.safe_load((READY / command / f"{name}.yaml").read_text(encoding="utf-8"))
+    assert printed["model"]["init_args"]["model_name_or_path"] == own["model"]["init_args"]["model_name_or_path"]
+    if trainer:
+        assert printed["trainer"]["precision"] == "bf16-mixed"
+
+
+def test_there_is_a_file_for_each_model_and_command() -> None:
+    cross, bi = {"monoelectra", "monot5", "set-encoder"}, {"dense", "splade", "colbert"}
+    wanted = {"fit": cross | bi, "index": bi, "search": bi, "re_rank": cross | bi}
+    assert {command: {name for own, name in NAMES if own == command} for command in COMMANDS} == wanted
+
+
+@pytest.mark.parametrize("name", [name for command, name in NAMES if command == "fit"])
+def test_each_model_is_trained_and_repeated_from_its_folder(
+    name: str, files: Files, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = on_tiny_data("fit", name, tiny, tmp_path)
+    main("fit", arguments)
+    first, again = (tmp_path / "lightning_logs" / f"version_{number}" for number in range(2))
+    facts = json.loads((first / "run.json").read_text(encoding="utf-8"))
+    assert facts["command"] == "fit"
+    assert facts["seed"] == 0
+    assert "loss" in facts["metrics"]
+    assert facts["versions"]["torch"] == torch.__version__
+    if name in ("dense", "monot5"):
+        main("fit", ["--config", str(first / "config.yaml")])
+        one, other = (load_file(folder / "model" / "model.safetensors") for folder in (first, again))
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.parametrize("name", [name for command, name in NAMES if command == "index"])
+def test_each_bi_encoder_indexes_and_searches(
+    name: str, files: Files, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    main("index", on_tiny_data("index", name, tiny, tmp_path))
+    assert len(open_index(tmp_path / "indexes" / name / "local-ready")) > 0
+    main("search", on_tiny_data("search", name, tiny, tmp_path))
+    folder = tmp_path / "lightning_logs" / "version_1"
+    assert set(read_run(folder / "runs" / "local-ready.run")["query_id"]) == {"1", "2", "3"}
+    assert "local/ready/nDCG@10" in json.loads((folder / "run.json").read_text(encoding="utf-8"))["metrics"]
+
+
+@pytest.mark.parametrize("name", [name for command, name in NAMES if command == "re_rank"])
+def test_each_model_re_ranks(
+    name: str, files: Files, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    main("re_rank", on_tiny_data("re_rank", name, tiny, tmp_path))
+    folder = tmp_path / "lightning_logs" / "version_0"
+    assert len(read_run(folder / "runs" / "local-ready.run")) > 3
+    assert (folder / "config.yaml").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        (["--config", "spalde"], FileNotFoundError, "Did you mean 'splade'"),
+        (["--config", "splade", "--trainer.max_stps", "3"], ArgumentError, "max_stps"),
+        (["--config", "splade", "--model.init_args.learning_rte", "3"], ArgumentError, "learning_rte"),
+        (["--config", "splade", "--trainer.max_steps", "many"], ArgumentError, "Expected a <class 'int'>"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments: list[str], kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind) as told:
+        main("fit", arguments)
+    assert message in str(told.value)
+
+
+def test_yaml_of_lightning_ir_is_read(
+    files: Files, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = on_tiny_data("re_rank", "dense", tiny, tmp_path)
+    path = Path(arguments[1])
+    path.write_text(path.read_text().replace("class_path: ", "class_path: lightning_ir."), encoding="utf-8")
+    main("re_rank", arguments)
+    assert (tmp_path / "lightning_logs" / "version_0" / "runs" / "local-ready.run").is_file()
+
+
+def test_an_interrupted_training_leaves_a_checkpoint_to_go_on_from(files: Files, tiny: Tiny, tmp_path: Path) -> None:
+    arguments = on_tiny_data("fit", "dense", tiny, tmp_path)
+    register = {
+        "class_path": "RegisterLocalDatasetCallback",
+        "init_args": {"dataset_id": "local/ready", **files.__dict__},
+    }
+    path = Path(arguments[1])
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config["trainer"] |= {"callbacks": [register], "max_steps": 100_000, "log_every_n_steps": 1}
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    code = "import sys; from pyterrier_lir.cli import main; sys.exit(main(sys.argv[1:]))"
+    running = subprocess.Popen(
+        [sys.executable, "-c", code, "fit", *arguments], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])},
+    )  # fmt: skip
+    metrics = tmp_path / "lightning_logs" / "version_0" / "metrics.csv"
+    limit = time.monotonic() + 240
+    while not metrics.is_file() and time.monotonic() < limit and running.poll() is None:
+        time.sleep(0.2)
+    running.send_signal(signal.SIGTERM)
+    _, said = running.communicate(timeout=120)
+    assert running.returncode == 130, said
+    checkpoint = tmp_path / "lightning_logs" / "version_0" / "interrupted.ckpt"
+    assert f"--ckpt_path {checkpoint.relative_to(tmp_path)}" in said or f"--ckpt_path {checkpoint}" in said
+    state: dict[str, Any] = torch.load(checkpoint, weights_only=True)
+    assert state["global_step"] > 0
