@@ -147,7 +147,7 @@ class Qrels(BaseQrels):  # type: ignore[misc]
         """The file."""
         return self._path
 
-    def qrels_cls(self) -> type[TrecQrel]:
+    def qrels_cls(self) -> Any:
         """What each judgement is."""
         return TrecQrel
 

@@ -60,7 +60,8 @@ class LightningIRDataModule(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Download what is missing."""
-        for dataset in (self.train_dataset, *self.inference_datasets):
+        given: list[Any] = [self.train_dataset, *self.inference_datasets]
+        for dataset in given:
             if hasattr(dataset, "prepare_data"):
                 dataset.prepare_data()
 

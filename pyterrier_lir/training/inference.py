@@ -214,8 +214,9 @@ def ranks() -> tuple[int, int]:
 
 def everyones(run: pd.DataFrame) -> pd.DataFrame:
     """The rows of all processes."""
-    parts: list[Any] = [run]
+    parts: list[pd.DataFrame] = [run]
     if ranks()[1] > 1:
-        parts = [None] * ranks()[1]
-        distributed.all_gather_object(parts, run)
+        gathered: list[Any] = [None] * ranks()[1]
+        distributed.all_gather_object(gathered, run)
+        parts = gathered
     return pd.concat([one for one in parts if len(one)] or [run], ignore_index=True)

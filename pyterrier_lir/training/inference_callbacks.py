@@ -32,7 +32,7 @@ class StageCallback(Callback):
     """
 
     DATASETS: tuple[type, ...] = ()
-    MODELS = ("BiEncoderModule", "CrossEncoderModule")
+    MODELS: tuple[str, ...] = ("BiEncoderModule", "CrossEncoderModule")
 
     def on_test_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Refuse modules and datasets of other kinds, before any work is done.
@@ -129,7 +129,7 @@ class RankCallback(StageCallback):
         ValueError: without `save_dir`, for a model that is in no folder.
     """
 
-    DATASETS = (QueryDataset, RunDataset)
+    DATASETS: tuple[type, ...] = (QueryDataset, RunDataset)
 
     def __init__(self, save_dir: Place | None = None, run_name: str | None = None, overwrite: bool = False) -> None:
         self.save_dir, self.run_name, self.overwrite = save_dir, run_name, overwrite

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
+import pandas as pd
 import torch
 from lightning import LightningModule
 from torch import Tensor, nn
@@ -222,7 +223,7 @@ class RankingModule(LightningModule):
         else:
             return {}
         if self.evaluation_metrics:
-            values = measured(run, judgements_of(batch), self.evaluation_metrics)
+            values = measured(run, cast("pd.DataFrame", judgements_of(batch)), self.evaluation_metrics)
             self.measured[name_of(batch)] = values
             for name, value in values.items():
                 self.log(f"{name_of(batch)}/{name}", value, batch_size=1, rank_zero_only=False, sync_dist=False)

@@ -32,7 +32,8 @@ class RunFolder(SaveConfigCallback):
     """
 
     def __init__(self, *args: Any, command: str = "fit", **given: Any) -> None:
-        super().__init__(*args, **given, save_to_log_dir=False)
+        given["save_to_log_dir"] = False  # this class knows the folder better
+        super().__init__(*args, **given)
         self.command, self._start = command, time.time()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
