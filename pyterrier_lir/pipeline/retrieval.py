@@ -74,7 +74,7 @@ class LIRIndexer(pt.Indexer):
     ) -> None:
         self.model, self.index_path, self.mode = model, index, mode
         self.include_fields, self.replace, self.verbose = tuple(include_fields), replace, verbose
-        self.shard, self.shard_docs, self.settings = _rank() if shard == "rank" else shard, shard_docs, settings
+        self.shard, self.shard_docs, self.settings = process_rank() if shard == "rank" else shard, shard_docs, settings
         if self.shard is not None and not 0 <= self.shard[0] < self.shard[1]:
             raise ValueError(f"shard={shard!r}; allowed: (i, n) with i from 0 to n - 1.")
         encoder = {name: value for name, value in settings.items() if name in _ENCODER}
@@ -143,7 +143,7 @@ class LIRIndexer(pt.Indexer):
             [vectors] = self.encoder.pruned(encoded, query=False).values()
             count = vectors.shape[0] if hasattr(vectors, "shape") else len(vectors)
             docs = [waiting.popleft() for _ in range(count)]
-            _check_finite(vectors, docs)
+            check_finite(vectors, [str(doc["docno"]) for doc in docs])
             yield docs, vectors
 
     def index_inputs(self) -> list[list[str]]:
@@ -296,8 +296,12 @@ def _check_model(index: LIRIndex | IndexUnion, model: BiEncoderModel, any_model:
         check_model(index, str(model.source), model.fingerprint)
 
 
-def _check_finite(vectors: Vectors, docs: list[Document]) -> None:
-    """Refuse what a broken model makes."""
+def check_finite(vectors: Vectors, docnos: Sequence[str]) -> None:
+    """Refuse what a broken model makes of these documents (or queries).
+
+    Raises:
+        ValueError: for NaN and infinite numbers.
+    """
     numbers = vectors.values if isinstance(vectors, TokenVectors) else getattr(vectors, "data", vectors)
     if isinstance(vectors, np.ndarray):
         numbers = vectors
@@ -305,12 +309,12 @@ def _check_finite(vectors: Vectors, docs: list[Document]) -> None:
         return
     row = int((~np.isfinite(vectors)).any(axis=1).argmax()) if isinstance(vectors, np.ndarray) else 0
     raise ValueError(
-        f"The model makes NaN or infinite numbers, of docno {docs[row]['docno']!r} or one behind it. "
+        f"The model makes NaN or infinite numbers, of docno {docnos[row]!r} or one behind it. "
         "In fp16, take bf16 or float32."
     )
 
 
-def _rank() -> tuple[int, int]:
+def process_rank() -> tuple[int, int]:
     """This process's number and the number of all, as torch.distributed, torchrun or SLURM tell them."""
     from torch import distributed
 
