@@ -13,7 +13,7 @@ from types import ModuleType
 
 import torch
 
-from ..config import BiEncoderConfig, CrossEncoderConfig, Kind
+from ..config import KINDS, BiEncoderConfig, CrossEncoderConfig, Kind
 from . import (
     backbone,
     bge_m3,
@@ -31,7 +31,7 @@ from . import (
 from .checkpoint import Checkpoint, ReadOptions
 from .files import Files
 
-__all__ = ["READERS", "Checkpoint", "kinds", "load", "save"]
+__all__ = ["READERS", "Checkpoint", "kinds", "load", "outline", "save"]
 
 READERS: dict[str, ModuleType] = {
     "pyterrier_lir": own,
@@ -97,6 +97,26 @@ def kinds(name: str | os.PathLike[str], *, revision: str | None = None) -> tuple
     files = Files(os.fspath(name), revision, weights=False)
     found: tuple[Kind, ...] = _reader(files).kinds(files)
     return found
+
+
+def outline(name: str | os.PathLike[str], *, revision: str | None = None) -> tuple[str, Checkpoint]:
+    """The format of a checkpoint, and its parts as `load` returns them, but without the numbers of the backbone.
+
+    Its configurations, its tokenizer and the layers of a head are there; the backbone is on the device `meta`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load`.
+    """
+    files = Files(os.fspath(name), revision, weights=False)
+    reader = _reader(files)
+    format_name = next(known for known, module in READERS.items() if module is reader)
+    return format_name, _all_outputs(reader, files)
+
+
+def _all_outputs(reader: ModuleType, files: Files) -> Checkpoint:
+    """The checkpoint with all outputs that it has."""
+    every: Checkpoint = reader.read(files, ReadOptions(outputs=KINDS))
+    return every
 
 
 def _reader(files: Files) -> ModuleType:
