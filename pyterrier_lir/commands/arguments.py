@@ -16,7 +16,7 @@ from typing import Any, Union
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from .config_errors import ConfigError, did_you_mean, explain, locate
+from .config_errors import ConfigError, diagnose, did_you_mean, explain, locate
 
 Function = Callable[..., None]
 _OWN = ("config", "print_config", "help", "debug")  # flags of every command
@@ -56,6 +56,26 @@ def parser_of(name: str, function: Function) -> ArgumentParser:
     parser.add_argument("--config", action="config", help="a YAML file of flags; those behind it on the line win.")
     parser.add_function_arguments(function, as_group=False)
     return parser
+
+
+def checked(function: Function, settings: dict[str, Any], skip: Sequence[str] = ()) -> dict[str, Any]:
+    """A function's arguments from part of a YAML file, their types checked, with its defaults.
+
+    Raises:
+        ConfigError: with the keys below `settings`, for unknown names and values of another type.
+
+    >>> def cutoff(k: int) -> None: ...
+    >>> checked(cutoff, {"k": 3})
+    {'k': 3}
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_function_arguments(function, as_group=False, skip=set(skip))
+    try:
+        values: dict[str, Any] = parser.parse_object(settings).as_dict()
+    except ArgumentError as error:
+        known = [name for name in inspect.signature(function).parameters if name not in skip]
+        raise ConfigError(*diagnose(str(error), known)) from error
+    return values
 
 
 def spread(function: Function, words: Sequence[str]) -> list[str]:

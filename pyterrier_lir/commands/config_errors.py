@@ -22,6 +22,7 @@ _NO_CLASS = re.compile(r"Expected a dot import path string: (.+)$", re.MULTILINE
 _FLAGS = re.compile(r"unrecognized arguments: (.+)")
 _NO_FILE = re.compile(r"File does not exist: '([^']+)'")
 _SYNTAX = re.compile(r"Problems parsing config: (.+?)(?:\n|$).*?line (\d+)", re.DOTALL)
+_QUOTED = re.compile(r"'([^']*)'")
 _MISSING = re.compile(r"the following arguments are required: (.+)")
 
 
@@ -49,23 +50,32 @@ def explain(message: str, files: Sequence[Path], known: Iterable[str]) -> str:
     >>> explain("Option 'sise' is not accepted", [], ["size", "name"])
     "unknown name 'sise'. Did you mean 'size'?"
     """
-    names = list(known)
-    if found := _UNKNOWN.search(message):
-        return _unknown_key(message, found, files, names)
-    if found := _FLAGS.search(message):
-        words = found[1].split()
-        flag = words[0].partition("=")[0]
-        return f"unknown flag {flag}.{did_you_mean(flag, [f'--{name}' for name in names])}"
-    if found := _MISSING.search(message):
-        return f"{found[1]} is needed; give it as a flag or in a file of --config."
-    if found := _NO_FILE.search(message):
-        return f"{found[1]}: no such file.{_near_file(Path(found[1]))}"
     if found := _SYNTAX.search(message):
         where = f"{files[-1]}, line {found[2]}: " if files else ""
         return f"{where}no valid YAML: {found[1].strip()}."
-    if list(_KEY.finditer(message)):
-        return _wrong_value(message, files, names)
-    return " ".join(message.split())
+    problem, keys = diagnose(message, known)
+    return place(files, keys) + problem
+
+
+def diagnose(message: str, known: Iterable[str]) -> tuple[str, list[str]]:
+    """What jsonargparse found wrong, in one line, and the keys that lead to it (none if a flag says it all).
+
+    >>> diagnose("Group 'trainer' does not accept option 'max_stepz'", ["trainer.max_steps"])
+    ("unknown name 'trainer.max_stepz'. Did you mean 'max_steps'?", ['trainer', 'max_stepz'])
+    """
+    names = list(known)
+    if found := _UNKNOWN.search(message):
+        return _unknown_key(message, found, names)
+    if found := _FLAGS.search(message):
+        flag = found[1].split()[0].partition("=")[0]
+        return f"unknown flag {flag}.{did_you_mean(flag, [f'--{name}' for name in names])}", []
+    if found := _MISSING.search(message):
+        return f"{found[1]} is needed.", []
+    if found := _NO_FILE.search(message):
+        return f"{found[1]}: no such file.{_near_file(Path(found[1]))}", []
+    if _KEY.search(message):
+        return _wrong_value(message, names)
+    return " ".join(message.split()), []
 
 
 def locate(error: ConfigError, files: Sequence[Path]) -> str:
@@ -126,17 +136,18 @@ def _leads_to(found: list[str], wanted: list[str]) -> bool:
     return found[-1] == wanted[-1] and all(part in rest for part in wanted)
 
 
-def _unknown_key(message: str, found: re.Match[str], files: Sequence[Path], known: list[str]) -> str:
+def _unknown_key(message: str, found: re.Match[str], known: list[str]) -> tuple[str, list[str]]:
+    """A key, or a setting of a class, that there is not."""
     outer = [match[2] for match in _KEY.finditer(message, 0, found.start())]
     keys = _parts([*outer, *(part for part in found.groups() if part)])
     inside = list(_CLASS.finditer(message, 0, found.start()))
     if inside:
-        return f"{place(files, keys)}unknown name {keys[-1]!r}.{did_you_mean(keys[-1], _settings_of(inside[-1][1]))}"
+        return f"unknown name {keys[-1]!r}.{did_you_mean(keys[-1], _settings_of(inside[-1][1]))}", keys
     length = next((i for i in range(1, len(keys) + 1) if not _is_known(keys[:i], known)), len(keys))
     above = "".join(f"{part}." for part in keys[: length - 1])
     siblings = {one.removeprefix(above).partition(".")[0] for one in known if one.startswith(above)}
     hint = did_you_mean(keys[length - 1], siblings)
-    return f"{place(files, keys[:length])}unknown name {above + keys[length - 1]!r}.{hint}"
+    return f"unknown name {above + keys[length - 1]!r}.{hint}", keys[:length]
 
 
 def _is_known(keys: list[str], known: list[str]) -> bool:
@@ -157,20 +168,20 @@ def _parameters(kind: object) -> Iterable[str]:
     return inspect.signature(made).parameters if callable(made) and kind is not object else ()
 
 
-def _wrong_value(message: str, files: Sequence[Path], known: list[str]) -> str:
+def _wrong_value(message: str, known: list[str]) -> tuple[str, list[str]]:
     """A value of another type than its key has."""
     matches = list(_KEY.finditer(message))
-    keys = _parts(match[2] for match in matches)
+    keys, name = _parts(match[2] for match in matches), matches[-1][2]
     inner = _block(message, matches[-1])
-    where, name = place(files, keys), matches[-1][2]
-    given = _GIVEN.search(inner)
-    shown = f"={given[1].strip()}" if given else ""
     if no_class := _NO_CLASS.search(inner):
-        return f"{where}{name}: no class {no_class[1]!r}.{did_you_mean(no_class[1], known)}"
-    expected = [_type_name(one) for one in _EXPECTED.findall(inner)]
-    if expected:
-        return f"{where}{name}{shown}; allowed: {' or '.join(dict.fromkeys(expected))}."
-    return f"{where}{name}: {' '.join(inner.split())}"
+        return f"{name}: no class {no_class[1]!r}.{did_you_mean(no_class[1], known)}", keys
+    expected = " or ".join(dict.fromkeys(_type_name(one) for one in _EXPECTED.findall(inner)))
+    if not expected:
+        return f"{name}: {' '.join(inner.split())}", keys
+    given = _GIVEN.search(inner)
+    value = given[1].strip() if given else ""
+    shown = f"={value}" if given else ""
+    return f"{name}{shown}; allowed: {expected}.{did_you_mean(value, re.findall(_QUOTED, expected))}", keys
 
 
 def _block(message: str, key: re.Match[str]) -> str:

@@ -56,6 +56,14 @@ def render(results: pd.DataFrame, form: TableFormat, alpha: float = 0.05) -> str
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
 
 
+def ordered(results: pd.DataFrame, measures: Sequence[object]) -> pd.DataFrame:
+    """The columns in the order of the measures, each with its tests behind it; ir_measures orders them by its own."""
+    columns = ["name"]
+    for measure in measures:
+        columns += [name for name in results.columns if name == str(measure) or name.startswith(f"{measure} ")]
+    return results[columns]
+
+
 def _cells(results: pd.DataFrame, alpha: float) -> tuple[list[str], list[list[str]]]:
     measures = [name for name in results.columns[1:] if f"{name} p-value" in results or not _is_test(name, results)]
     rows = []
@@ -85,7 +93,8 @@ def _best(results: pd.DataFrame, header: Sequence[str]) -> set[tuple[int, int]]:
 
 
 def _latex_row(cells: Sequence[str], bold: set[int] | None = None) -> str:
-    shown = ["".join(_LATEX.get(letter, letter) for letter in cell) for cell in cells]
+    parts = [cell.split(">>") for cell in cells]
+    shown = [r"$\gg$".join("".join(_LATEX.get(letter, letter) for letter in part) for part in cell) for cell in parts]
     return " & ".join(rf"\textbf{{{c}}}" if i in (bold or ()) else c for i, c in enumerate(shown)) + r" \\"
 
 
