@@ -30,16 +30,20 @@ def run(name: str, function: Function, words: Sequence[str]) -> None:
     """
     words = spread(function, words)
     parser = parser_of(name, function)
-    files = [Path(word) for flag, word in _flags(words) if flag == "config"]
+    flags = _flags(words)
+    files = [Path(word) for flag, word in flags if flag == "config"]
+    given = {flag for flag, _ in flags}  # what the line says does not come from a file
     try:
         values: dict[str, Any] = parser.parse_args(words).as_dict()
     except ArgumentError as error:
-        raise ValueError(explain(str(error), files, [*inspect.signature(function).parameters, *_OWN])) from error
+        known = [*inspect.signature(function).parameters, *_OWN]
+        keys = diagnose(str(error), known)[1]
+        raise ValueError(explain(str(error), [] if given & set(keys[:1]) else files, known)) from error
     values.pop("config")
     try:
         function(**values)
     except ConfigError as error:
-        raise ValueError(locate(error, files)) from error
+        raise ValueError(locate(error, [] if given & set(error.keys[:1]) else files)) from error
 
 
 def parser_of(name: str, function: Function) -> ArgumentParser:

@@ -142,12 +142,16 @@ def _unknown_key(message: str, found: re.Match[str], known: list[str]) -> tuple[
     keys = _parts([*outer, *(part for part in found.groups() if part)])
     inside = list(_CLASS.finditer(message, 0, found.start()))
     if inside:
-        return f"unknown name {keys[-1]!r}.{did_you_mean(keys[-1], _settings_of(inside[-1][1]))}", keys
+        return f"unknown name {keys[-1]!r}.{_hint(keys[-1], _settings_of(inside[-1][1]))}", keys
     length = next((i for i in range(1, len(keys) + 1) if not _is_known(keys[:i], known)), len(keys))
     above = "".join(f"{part}." for part in keys[: length - 1])
     siblings = {one.removeprefix(above).partition(".")[0] for one in known if one.startswith(above)}
-    hint = did_you_mean(keys[length - 1], siblings)
-    return f"unknown name {above + keys[length - 1]!r}.{hint}", keys[:length]
+    return f"unknown name {above + keys[length - 1]!r}.{_hint(keys[length - 1], siblings)}", keys[:length]
+
+
+def _hint(name: str, known: set[str]) -> str:
+    """The nearest name, else all names."""
+    return did_you_mean(name, known) or (f" Allowed: {', '.join(sorted(known))}." if known else "")
 
 
 def _is_known(keys: list[str], known: list[str]) -> bool:

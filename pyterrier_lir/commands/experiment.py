@@ -107,11 +107,11 @@ def _check(systems: dict[str, Any], metrics: Sequence[str], baseline: str | None
     for name, stages in systems.items():
         if not isinstance(stages, list) or not stages:
             raise ConfigError(f"system {name!r} is {stages!r}; allowed: a list of stages.", ["systems", name])
-    for name in metrics:
+    for at, name in enumerate(metrics):
         try:
             check_measures([name])
         except ValueError as error:
-            raise ConfigError(f"metrics: {error}", ["metrics"]) from error
+            raise ConfigError(f"metrics: {error}", ["metrics", at]) from error
     if not set(metrics) - {"mrt"}:
         raise ConfigError("metrics: none of effectiveness; such as nDCG@10.", ["metrics"])
     if baseline is not None and baseline not in systems:
