@@ -15,10 +15,9 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from jsonargparse import ArgumentError
 from safetensors.torch import load_file
 
-from pyterrier_lir import open_index
+from pyterrier_lir import cli, open_index
 from pyterrier_lir.training.command_line import COMMANDS, READY, main
 from pyterrier_lir.training.inference_callbacks import read_run
 from tests.local_dataset import Files, write
@@ -134,19 +133,62 @@ def test_each_model_re_ranks(
     assert (folder / "config.yaml").is_file()
 
 
+MISTAKES = {  # what is written instead of what, and what is said
+    "a key at the top": ("trainer:", "traner:", "fit.yaml, line 1: unknown name 'traner'. Did you mean 'trainer'?"),
+    "a setting of the trainer": ("max_steps", "max_stps", "fit.yaml, line 2: unknown name 'trainer.max_stps'. Did you mean 'max_steps'?"),
+    "a setting of the model": ("evaluation_metrics", "evaluation_metric", "Did you mean 'evaluation_metrics'?"),
+    "a setting of a configuration": ("doc_length", "docs_length", "fit.yaml, line 9: unknown name 'docs_length'. Did you mean 'doc_length'?"),
+    "a class": ("RankNet", "RankNett", "no class 'RankNett'. Did you mean 'RankNet'?"),
+    "a type": ("max_steps: 2", "max_steps: many", "fit.yaml, line 2: trainer.max_steps=many; allowed: int."),
+    "a choice": ("similarity_function: dot", "similarity_function: dott", "allowed: 'dot', 'cosine', 'l2'. Did you mean 'dot'?"),
+    "too long a text": ("doc_length: 64", "doc_length: 6400", "doc_length=6400;"),
+    "a measure": ("nDCG@10", "nDGC@10", "ir_measures knows no 'nDGC@10'"),
+    "a model": ("name_or_path: ", "name_or_path: /no", "No checkpoint folder at '/no"),
+    "a dataset": ("local/ready", "local/redy", "'local/redy': no dataset, folder or file"),
+}  # fmt: skip
+FIT = """trainer:
+  max_steps: 2
+model:
+  class_path: BiEncoderModule
+  init_args:
+    model_name_or_path: MODEL
+    config:
+      similarity_function: dot
+      doc_length: 64
+    loss_functions: [RankNet]
+    evaluation_metrics: [nDCG@10]
+data:
+  class_path: LightningIRDataModule
+  init_args:
+    train_dataset: {class_path: TupleDataset, init_args: {tuples_dataset: local/ready}}
+"""
+
+
+@pytest.mark.parametrize(("right", "wrong", "said"), MISTAKES.values(), ids=MISTAKES)
+def test_mistakes_in_yaml_are_told_in_one_line(
+    right: str, wrong: str, said: str, files: Files, tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "fit.yaml"
+    path.write_text(FIT.replace("MODEL", tiny("dense")).replace(right, wrong, 1), encoding="utf-8")
+    assert cli.main(["fit", "--config", str(path), *QUICK]) == 2
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pyterrier-lir: ")]
+    assert len(told) == 1
+    assert said in told[0]
+
+
 @pytest.mark.parametrize(
-    ("arguments", "kind", "message"),
+    ("arguments", "said"),
     [
-        (["--config", "spalde"], FileNotFoundError, "Did you mean 'splade'"),
-        (["--config", "splade", "--trainer.max_stps", "3"], ArgumentError, "max_stps"),
-        (["--config", "splade", "--model.init_args.learning_rte", "3"], ArgumentError, "learning_rte"),
-        (["--config", "splade", "--trainer.max_steps", "many"], ArgumentError, "Expected a <class 'int'>"),
+        (["--config", "spalde"], "Did you mean 'splade'"),
+        (["--config", "splade", "--trainer.max_stps", "3"], "Did you mean '--trainer.max_steps'"),
+        (["--config", "splade", "--model.init_args.learning_rte", "3"], "Did you mean 'learning_rate'"),
     ],
 )
-def test_wrong_arguments_are_refused(arguments: list[str], kind: type[Exception], message: str) -> None:
-    with pytest.raises(kind) as told:
-        main("fit", arguments)
-    assert message in str(told.value)
+def test_mistakes_on_the_line_are_told_in_one_line(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["fit", *arguments]) == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_yaml_of_lightning_ir_is_read(

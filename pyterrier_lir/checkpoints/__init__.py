@@ -14,7 +14,7 @@ from types import ModuleType
 
 import torch
 
-from ..config import BiEncoderConfig, CrossEncoderConfig, Kind
+from ..config import KINDS, BiEncoderConfig, CrossEncoderConfig, Kind
 from . import (
     backbone,
     bge_m3,
@@ -32,7 +32,7 @@ from . import (
 from .checkpoint import Checkpoint, ReadOptions
 from .files import Files
 
-__all__ = ["READERS", "Checkpoint", "kinds", "load", "save"]
+__all__ = ["READERS", "Checkpoint", "kinds", "load", "outline", "save"]
 
 READERS: dict[str, ModuleType] = {
     "pyterrier_lir": own,
@@ -113,6 +113,26 @@ def _is_backbone(files: Files, default: BiEncoderConfig | CrossEncoderConfig) ->
         return False
     reader = next((reader for reader in READERS.values() if reader.why_not(files) is None), None)
     return reader is None or (reader is splade and isinstance(default, CrossEncoderConfig))
+
+
+def outline(name: str | os.PathLike[str], *, revision: str | None = None) -> tuple[str, Checkpoint]:
+    """The format of a checkpoint, and its parts as `load` returns them, but without the numbers of the backbone.
+
+    Its configurations, its tokenizer and the layers of a head are there; the backbone is on the device `meta`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load`.
+    """
+    files = Files(os.fspath(name), revision, weights=False)
+    reader = _reader(files)
+    format_name = next(known for known, module in READERS.items() if module is reader)
+    return format_name, _all_outputs(reader, files)
+
+
+def _all_outputs(reader: ModuleType, files: Files) -> Checkpoint:
+    """The checkpoint with all outputs that it has."""
+    every: Checkpoint = reader.read(files, ReadOptions(outputs=KINDS))
+    return every
 
 
 def _reader(files: Files) -> ModuleType:

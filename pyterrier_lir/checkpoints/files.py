@@ -31,7 +31,7 @@ class Files:
         revision: branch, tag or commit on the hub.
         trust_remote_code: whether Python files of the checkpoint may run.
         merge_adapter: whether an adapter's changes are added to the weights, else they are computed beside them.
-        weights: whether weights are downloaded too.
+        weights: whether weights are downloaded too, and read; else a backbone has shapes but no numbers.
 
     Raises:
         FileNotFoundError: if `name` is neither a folder nor a repository that can be reached or is in the local cache.
@@ -48,6 +48,7 @@ class Files:
         self.name = name
         self.trust_remote_code = trust_remote_code
         self.merge_adapter = merge_adapter
+        self.weights = weights
         self.folder = _local_folder(name, revision, weights)
 
     def __contains__(self, path: str) -> bool:
@@ -131,6 +132,8 @@ class Files:
             FileNotFoundError: if there are no weights.
             ValueError: if the weights are truncated, corrupt or of another shape, or if some are missing.
         """
+        if not self.weights:
+            return _shapes(auto, config, dtype)
         folder = self.folder / subfolder
         if self.adapted(subfolder):
             return self._with_adapter(auto, config, dtype, ignore, folder)
@@ -185,7 +188,7 @@ class Files:
         path = next(path for path in (self.folder, *sorted(self.folder.glob("*"))) if (path / _ADAPTER).is_file())
         name = json.loads((path / _ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
         try:
-            return Files(name, trust_remote_code=self.trust_remote_code)
+            return Files(name, trust_remote_code=self.trust_remote_code, weights=self.weights)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{self.name} is an adapter of {name!r}, which is missing: {error}") from error
 
@@ -239,6 +242,14 @@ class Files:
         if not tokenizer.is_fast:
             raise ValueError(f"{self.name} has no fast tokenizer; convert it once and save its tokenizer.json.")
         return tokenizer  # type: ignore[no-any-return]
+
+
+def _shapes(auto: type, config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+    """The Hugging Face model of class `auto` on the device `meta`, which holds no numbers."""
+    with quiet(), torch.device("meta"):
+        make = getattr(auto, "from_config", auto)
+        model: PreTrainedModel = make(config)
+    return model.to(dtype).eval()
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -68,14 +68,13 @@ def _output(
             state = load_file(files.folder / HEAD)
     tied = f"{number}.{len(head) - 1}.weight"
     if values["tied"]:
+        cast("nn.Linear", head[-1]).weight = cast("nn.Parameter", backbone.get_input_embeddings().weight)
         state[tied] = backbone.get_input_embeddings().weight.detach()
     with readable(files.folder / HEAD):
         head.load_state_dict(
             {name: state[f"{number}.{name}"] for name in head.state_dict() if f"{number}.{name}" in state}
         )
     head = head.to(dtype)
-    if values["tied"]:
-        cast("nn.Linear", head[-1]).weight = cast("nn.Parameter", backbone.get_input_embeddings().weight)
     weights = {name: nn.Parameter(state[key].to(dtype)) for name, key in tables.items()}
     return config_from_dict(values["config"]), head, weights
 
@@ -113,7 +112,8 @@ def _spec(layer: nn.Module) -> dict[str, Any]:
             "bias": layer.bias is not None,
         }
     elif isinstance(layer, nn.LayerNorm):
-        arguments = {"normalized_shape": list(layer.normalized_shape), "eps": layer.eps}
+        biased = layer.bias is not None
+        arguments = {"normalized_shape": list(layer.normalized_shape), "eps": layer.eps, "bias": biased}
     elif isinstance(layer, nn.GELU):
         arguments = {"approximate": layer.approximate}
     elif isinstance(layer, Scale):

@@ -1,17 +1,18 @@
-"""What the files of a checkpoint do not say: how generative re-rankers are prompted, and which public model is which.
+"""What the files of a checkpoint do not say: how generative re-rankers are prompted, and how public models are read.
 
-A table row is data with its source; adding a checkpoint is adding a row.
+The rows of public models are those of `pyterrier_lir.public_models`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from ..config import BiEncoderConfig, CrossEncoderConfig, Head, ScoringStrategy
+from ..public_models import PUBLIC_MODELS
 
 WEB_SEARCH = "Given a web search query, retrieve relevant passages that answer the query"
 
@@ -131,79 +132,14 @@ TEMPLATES: dict[str, Template] = {
     ),
 }  # fmt: skip
 
-# Public re-rankers whose files say less than one needs: hub id -> template.
-GENERATIVE: dict[str, str] = {
-    **{
-        f"castorini/monot5-{size}-msmarco{steps}": "monot5"
-        for size in ("base", "large", "3b")
-        for steps in ("", "-10k")
-    },
-    **{
-        f"castorini/monot5-{name}": "monot5" for name in ("small-msmarco-10k", "small-msmarco-100k", "base-med-msmarco")
-    },
-    **{f"unicamp-dl/InRanker-{size}": "monot5" for size in ("small", "base", "3B")},
-    **{f"Soyoung97/RankT5-{size}": "rankt5" for size in ("base", "large", "3b")},
-    **{f"unicamp-dl/mt5-base-{name}": "mmarco" for name in ("mmarco-v1", "mmarco-v2", "en-pt-msmarco-v2")},
-    "unicamp-dl/mt5-base-en-msmarco": "mmarco",
-    "unicamp-dl/mt5-13b-mmarco-100k": "mmarco-true",
-    **{f"unicamp-dl/ptt5-base-{name}": "ptt5" for name in ("pt-msmarco-100k-v1", "pt-msmarco-100k-v2")},
-    **{f"unicamp-dl/monoptt5-{size}": "monoptt5" for size in ("small", "base", "large", "3b")},
-    **{f"Qwen/Qwen3-Reranker-{size}": "qwen3-reranker" for size in ("0.6B", "4B", "8B")},
-    **{f"mixedbread-ai/mxbai-rerank-{size}-v2": "mxbai-rerank-v2" for size in ("base", "large")},
-    "BAAI/bge-reranker-v2-gemma": "bge-reranker-v2-gemma",
-}
-
-_CLS, _MEAN, _LAST = (
-    BiEncoderConfig(query_length=512, doc_length=512, query_pooling_strategy=pooling, doc_pooling_strategy=pooling)
-    for pooling in ("first", "mean", "last")
-)  # fmt: skip
-
-# Dense bi-encoders whose files are those of a backbone alone: hub id -> how they pool.
-DENSE: dict[str, BiEncoderConfig] = {
-    # https://huggingface.co/facebook/contriever
-    **{f"facebook/{name}": _MEAN for name in ("contriever", "contriever-msmarco", "mcontriever-msmarco")},
-    # https://huggingface.co/sebastian-hofstaetter/distilbert-dot-tas_b-b256-msmarco
-    "sebastian-hofstaetter/distilbert-dot-tas_b-b256-msmarco": _CLS,
-    # https://huggingface.co/Luyu/co-condenser-marco-retriever
-    "Luyu/co-condenser-marco-retriever": _CLS,
-    # https://huggingface.co/Shitao/RetroMAE_MSMARCO_distill
-    **{f"Shitao/RetroMAE_MSMARCO{name}": _CLS for name in ("", "_finetune", "_distill")},
-    # https://huggingface.co/facebook/dragon-plus-query-encoder; queries and documents are two checkpoints
-    **{f"facebook/dragon-{name}-{side}-encoder": _CLS for name in ("plus", "roberta") for side in ("query", "context")},
-    # https://huggingface.co/castorini/repllama-v1-7b-lora-passage
-    "castorini/repllama-v1-7b-lora-passage": replace(
-        _LAST, query_prompt="query: ", doc_prompt="passage: ", normalization_strategy="l2"
-    ),
-}
-
-_NO_SPECIALS: dict[str, Any] = {"no_special_terms": True}
-_OPENSEARCH = "opensearch-project/opensearch-neural-sparse-encoding"
-
-# SPLADE models that are a masked language model alone: hub id -> fields of BiEncoderConfig that differ from the usual.
-SPLADE: dict[str, dict[str, Any]] = {
-    # https://github.com/naver/splade and the models' cards
-    **{
-        f"naver/{name}": {"query_length": 256, "doc_length": 256}
-        for name in ("splade_v2_max", "splade_v2_distil", "splade-cocondenser-ensembledistil",
-                     "splade-cocondenser-selfdistil", "efficient-splade-V-large-query", "efficient-splade-V-large-doc",
-                     "efficient-splade-VI-BT-large-query", "efficient-splade-VI-BT-large-doc")
-    },
-    "naver/splade-v3": {}, "naver/splade-v3-distilbert": {},
-    "naver/splade-v3-doc": {"query_weighting": "binary"},
-    "naver/splade-v3-lexical": {"query_weighting": "lexical"},
-    # https://huggingface.co/opensearch-project: special tokens have no weight, queries are read from idf.json
-    **{
-        f"{_OPENSEARCH}-{name}": _NO_SPECIALS
-        for name in ("v1", "v2-distill", "doc-v1", "doc-v2-distill", "doc-v2-mini")
-    },
-    f"{_OPENSEARCH}-doc-v3-distill": {**_NO_SPECIALS, "sparsification_strategy": "relu_2xlog"},
-}  # fmt: skip
-
-# Two-label sequence classifiers that their authors read as the plain second logit, not as a log probability.
-SECOND_LOGIT: frozenset[str] = frozenset(
-    # https://huggingface.co/castorini/monoelectra-base
-    {"castorini/monoelectra-base", "crystina-z/monoELECTRA_LCE_nneg31"}
-)
+# Of public models, what their files do not say, by hub id: the template of generative re-rankers, ...
+GENERATIVE: dict[str, str] = {row.id: row.reads["template"] for row in PUBLIC_MODELS if "template" in row.reads}
+# ... how dense bi-encoders pool whose files are those of a backbone alone, ...
+DENSE = {row.id: BiEncoderConfig(**row.reads) for row in PUBLIC_MODELS if row.format == "public backbone"}
+# ... fields of BiEncoderConfig of SPLADE models that are a masked language model alone, where they are not the usual, ...
+SPLADE: dict[str, dict[str, Any]] = {row.id: dict(row.reads) for row in PUBLIC_MODELS if row.format == "SPLADE"}
+# ... and which two-label classifiers are read as the plain second logit.
+SECOND_LOGIT = frozenset(row.id for row in PUBLIC_MODELS if "second_logit" in row.reads)
 
 
 def template_for(name: str, config: PretrainedConfig, chosen: str | None) -> Template | None:

@@ -154,7 +154,7 @@ class FileSource(Source):
         if path is None:
             raise self._lacks("queries")
         rows = read_rows(path, ("query_id", "query"))
-        return MemoryTexts(_unique(_pairs(rows, QUERY_IDS, QUERY_TEXTS, None, str(path)), str(path)))
+        return MemoryTexts(_unique(id_text_pairs(rows, QUERY_IDS, QUERY_TEXTS, None, str(path)), str(path)))
 
     def documents(self, text_fields: Sequence[str] | None = None) -> Texts:
         """Document texts by id, out of a store in the cache folder that is written at first use."""
@@ -167,7 +167,7 @@ class FileSource(Source):
         if (folder / "store.json").is_file():
             return TextStore(folder)
         rows = read_rows(path, ("doc_id", "text"))
-        return TextStore.build(folder, _pairs(rows, DOC_IDS, TEXTS, text_fields, str(path)))
+        return TextStore.build(folder, id_text_pairs(rows, DOC_IDS, TEXTS, text_fields, str(path)))
 
     @cached_property
     def qrels(self) -> Judgements | None:
@@ -203,7 +203,7 @@ class PyTerrierSource(Source):
         if not hasattr(self._dataset, "get_corpus_iter"):
             raise self._lacks("documents")
         rows = self._dataset.get_corpus_iter(verbose=False)
-        pairs = _pairs(rows, DOC_IDS, TEXTS, text_fields or self._text_fields, self.name)
+        pairs = id_text_pairs(rows, DOC_IDS, TEXTS, text_fields or self._text_fields, self.name)
         return MemoryTexts(_unique(pairs, self.name))
 
     @cached_property
@@ -330,7 +330,7 @@ def _texts_of(
 ) -> MemoryTexts:
     if isinstance(texts, pd.DataFrame):
         rows = (dict(zip(texts.columns, row, strict=True)) for row in texts.itertuples(index=False, name=None))
-        return MemoryTexts(_unique(_pairs(rows, ids, names, text_fields, where), where))
+        return MemoryTexts(_unique(id_text_pairs(rows, ids, names, text_fields, where), where))
     return MemoryTexts({str(key): str(text) for key, text in texts.items()})
 
 
@@ -342,7 +342,7 @@ def _unique(pairs: Iterable[tuple[str, str]], where: str) -> dict[str, str]:
     return texts
 
 
-def _pairs(
+def id_text_pairs(
     rows: Iterable[Mapping[str, Any]],
     ids: Sequence[str],
     names: Sequence[str],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -39,12 +39,16 @@ def encoded(stream: Iterator[Document], encode: Encode, field: str) -> Iterator[
     for vectors in encode(texts()):
         count = vectors.shape[0] if hasattr(vectors, "shape") else len(vectors)
         docs = [waiting.popleft() for _ in range(count)]
-        _check_finite(vectors, docs)
+        check_finite(vectors, [str(doc["docno"]) for doc in docs])
         yield docs, vectors
 
 
-def _check_finite(vectors: Vectors, docs: list[Document]) -> None:
-    """Refuse what a broken model makes."""
+def check_finite(vectors: Vectors, docnos: Sequence[str]) -> None:
+    """Refuse what a broken model makes of these documents (or queries).
+
+    Raises:
+        ValueError: for NaN and infinite numbers.
+    """
     numbers = vectors.values if isinstance(vectors, TokenVectors) else getattr(vectors, "data", vectors)
     if isinstance(vectors, np.ndarray):
         numbers = vectors
@@ -52,6 +56,6 @@ def _check_finite(vectors: Vectors, docs: list[Document]) -> None:
         return
     row = int((~np.isfinite(vectors)).any(axis=1).argmax()) if isinstance(vectors, np.ndarray) else 0
     raise ValueError(
-        f"The model makes NaN or infinite numbers, of docno {docs[row]['docno']!r} or one behind it. "
+        f"The model makes NaN or infinite numbers, of docno {docnos[row]!r} or one behind it. "
         "In fp16, take bf16 or float32."
     )

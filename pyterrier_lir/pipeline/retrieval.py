@@ -73,7 +73,7 @@ class LIRIndexer(pt.Indexer):
     ) -> None:
         self.model, self.index_path, self.mode = model, index, mode
         self.include_fields, self.replace, self.verbose = tuple(include_fields), replace, verbose
-        self.shard, self.shard_docs, self.settings = _rank() if shard == "rank" else shard, shard_docs, settings
+        self.shard, self.shard_docs, self.settings = process_rank() if shard == "rank" else shard, shard_docs, settings
         if self.shard is not None and not 0 <= self.shard[0] < self.shard[1]:
             raise ValueError(f"shard={shard!r}; allowed: (i, n) with i from 0 to n - 1.")
         encoder = {name: value for name, value in settings.items() if name in _ENCODER}
@@ -283,7 +283,7 @@ def _check_model(index: LIRIndex | IndexUnion, model: BiEncoderModel, any_model:
         check_model(index, str(model.source), model.fingerprint)
 
 
-def _rank() -> tuple[int, int]:
+def process_rank() -> tuple[int, int]:
     """This process's number and the number of all, as torch.distributed, torchrun or SLURM tell them."""
     from torch import distributed
 

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import difflib
+import inspect
+import re
 from collections.abc import Sequence
-from importlib import resources
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import set_loader, set_parsing_settings
-from lightning import LightningModule
+from jsonargparse import ArgumentError, set_loader, set_parsing_settings
+from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from .. import indexes, training  # noqa: F401 - what is imported can be named without its module
+from .. import training  # what is imported can be named without its module
 from ..indexes import configs
-from .interruption import Interruption
+from .interruption import Interrupted, Interruption
+from .objectives import OBJECTIVES
 from .run_folder import RunFolder
 from .schedulers import LR_SCHEDULERS
 from .trainer import LightningIRTrainer
 
-READY = Path(str(resources.files("pyterrier_lir"))) / "configs"
+READY = Path(__file__).parents[1] / "configs"
 _INFERENCE = {"model", "dataloaders", "datamodule", "verbose"}
 COMMANDS = {"fit": LightningCLI.subcommands()["fit"], "index": _INFERENCE, "search": _INFERENCE, "re_rank": _INFERENCE}
 
@@ -33,10 +36,41 @@ def main(command: str, argv: Sequence[str]) -> None:
     Raises:
         jsonargparse.ArgumentError: for keys and values that are not allowed.
         FileNotFoundError: for files that are not there.
+        KeyboardInterrupt: after a signal; the message says how to go on.
     """
     set_loader("yaml_of_lightning_ir", load_yaml)
     set_parsing_settings(subclasses_enabled=[configs.IndexConfig, configs.SearchConfig])
-    CommandLine(command, [command, *with_ready_files(command, argv)])
+    try:
+        CommandLine(command, [command, *with_ready_files(command, argv)])
+    except Interrupted as stop:
+        raise KeyboardInterrupt(" ".join([*getattr(stop, "__notes__", ()), str(stop)])) from None
+    except ArgumentError:
+        raise
+    except ValueError as error:
+        if (reason := reason_of(str(error))) is None:
+            raise
+        raise ValueError(reason) from error
+
+
+def reason_of(message: str) -> str | None:
+    """What a constructor said, out of the many lines that jsonargparse makes of it; None if there are not.
+
+    >>> reason_of("Errors:\n  - size=0; allowed: 1.\n  - Expected a <class 'NoneType'>\nGiven value: ...")
+    'size=0; allowed: 1.'
+    """
+    told = r"^ *- (?!Expected an? |Does not validate)(.+?)\n *- Expected an? "
+    found = re.findall(told, message, re.DOTALL | re.MULTILINE)
+    return found[-1].rpartition("Errors:\n")[2].strip().removeprefix("- ") if found else None
+
+
+def names() -> list[str]:
+    """What may stand in a configuration: dotted names of the trainer's and command's settings, and names of classes."""
+    trainer = inspect.signature(Trainer.__init__).parameters
+    public = import_module(__package__.partition(".")[0]).__all__
+    groups = ["trainer", "model", "data", "optimizer", "lr_scheduler", "seed_everything", "ckpt_path", "config"]
+    optimizers = [f"torch.optim.{name}" for name in ("AdamW", "Adam", "SGD", "Adafactor")]
+    trainers = [f"trainer.{name}" for name in trainer if name != "self"]
+    return [*groups, *trainers, *public, *training.__all__, *OBJECTIVES, *optimizers]
 
 
 def with_ready_files(command: str, argv: Sequence[str]) -> list[str]:
@@ -98,7 +132,7 @@ class CommandLine(LightningCLI):
         super().__init__(
             trainer_class=LightningIRTrainer, save_config_callback=RunFolder,
             save_config_kwargs={"overwrite": True, "command": command}, seed_everything_default=0,
-            trainer_defaults={"callbacks": [Interruption()] if command == "fit" else []},
+            trainer_defaults={"callbacks": [Interruption()]},
             parser_kwargs={**settings, command: settings}, args=list(args),
         )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""An interruption of training ends in a checkpoint, not in lost hours."""
+"""An interruption ends in a checkpoint or a whole part of an index, not in lost hours."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 
-class Interruption(Callback):
-    """At SIGINT or SIGTERM finishes the step under way, writes `interrupted.ckpt` and ends the process.
+class Interrupted(Exception):
+    """Work was stopped by a signal; the message says how to go on."""
 
-    A second signal ends it at once.
+
+class Interruption(Callback):
+    """Ends the process at SIGINT or SIGTERM so that work can go on later.
+
+    Training finishes the step under way and writes `interrupted.ckpt`; a second signal ends it at once.  A build of an
+    index keeps its whole parts, behind which the same command goes on.
 
     Raises:
-        KeyboardInterrupt: when the checkpoint is written; the message says how to go on.
+        Interrupted: afterwards.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -27,12 +32,23 @@ class Interruption(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen."""
+        self._listen(self._ask)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen."""
+        self._listen(self._stop)
+
+    def _listen(self, handler: Any) -> None:
         if threading.current_thread() is threading.main_thread():
-            self._before = {one: signal.signal(one, self._ask) for one in self.SIGNALS}
+            self._before = {one: signal.signal(one, handler) for one in self.SIGNALS}
 
     def _ask(self, number: int, frame: Any) -> None:
         self._asked = True
         self._restore()
+
+    def _stop(self, number: int, frame: Any) -> None:
+        self._restore()
+        raise Interrupted("go on with the same command.")
 
     def _restore(self) -> None:
         for one, handler in self._before.items():
@@ -45,7 +61,11 @@ class Interruption(Callback):
             return
         path = Path(trainer.log_dir or trainer.default_root_dir) / "interrupted.ckpt"
         trainer.save_checkpoint(path)
-        raise KeyboardInterrupt(f"training was interrupted; go on with the same command and --ckpt_path {path}")
+        raise Interrupted(f"go on with the same command and --ckpt_path {path}")
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Listen no more."""
+        self._restore()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Listen no more."""
