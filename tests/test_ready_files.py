@@ -17,7 +17,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from pyterrier_lir import cli, open_index
+from pyterrier_lir import DocDataset, cli, open_index
 from pyterrier_lir.training.command_line import COMMANDS, READY, main
 from pyterrier_lir.training.inference_callbacks import read_run
 from tests.local_dataset import Files, write
@@ -228,3 +228,61 @@ def test_an_interrupted_training_leaves_a_checkpoint_to_go_on_from(files: Files,
     assert f"--ckpt_path {checkpoint.relative_to(tmp_path)}" in said or f"--ckpt_path {checkpoint}" in said
     state: dict[str, Any] = torch.load(checkpoint, weights_only=True)
     assert state["global_step"] > 0
+
+
+def test_an_interrupted_build_of_an_index_says_how_to_go_on(
+    files: Files, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = on_tiny_data("index", "dense", tiny, tmp_path)
+    real = DocDataset.__iter__
+
+    def killed(self: DocDataset) -> Any:
+        for number, sample in enumerate(real(self)):
+            if number == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(0.2)
+            yield sample
+
+    before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        patch.setattr(DocDataset, "__iter__", killed)
+        assert cli.main(["index", *arguments]) == 130
+    said = " ".join(capsys.readouterr().err.split())
+    assert "documents are safe in indexes/dense/local-ready.building" in said
+    assert "go on with the same command" in said
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert cli.main(["index", *arguments]) == 0
+    assert len(open_index("indexes/dense/local-ready")) == len(Path(files.docs).read_text().splitlines())
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "lightning"])
+def test_two_processes_train_and_index_from_the_command_line(
+    launcher: str, files: Files, tiny: Tiny, tmp_path: Path
+) -> None:
+    command = "fit" if launcher == "lightning" else "index"
+    arguments = on_tiny_data(command, "dense", tiny, tmp_path)
+    register = {
+        "class_path": "RegisterLocalDatasetCallback",
+        "init_args": {"dataset_id": "local/ready", **files.__dict__},
+    }
+    path = Path(arguments[1])
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config["trainer"]["callbacks"] = [register, *config["trainer"].get("callbacks", [])]
+    config["trainer"] |= {"devices": 2, "strategy": "ddp"}
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    start = (
+        ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29613"] if launcher == "torchrun" else []
+    )
+    subprocess.run(
+        [sys.executable, *start, "-m", "pyterrier_lir", command, *arguments], check=True, timeout=400, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}, capture_output=True,
+    )  # fmt: skip
+    facts = json.loads((tmp_path / "lightning_logs" / "version_0" / "run.json").read_text(encoding="utf-8"))
+    assert facts["processes"] == 2
+    if command == "fit":
+        assert (tmp_path / "lightning_logs" / "version_0" / "model" / "model.safetensors").is_file()
+    else:
+        index = open_index(tmp_path / "indexes" / "dense" / "local-ready")
+        assert len(index) == len(Path(files.docs).read_text().splitlines())
+    assert [one.name for one in (tmp_path / "lightning_logs").iterdir()] == ["version_0"]
