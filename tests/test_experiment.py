@@ -41,7 +41,12 @@ def test_a_file_of_systems_becomes_tables_runs_a_plot_and_a_record_that_repeats_
     first = {"run": "tiny/first.run.gz"}
     systems = {
         "first": [first],
-        "first >> mono": [first, {"cutoff": 2}, "text", {"reranker": {"model": tiny("bert-1"), "precision": "float32"}}],
+        "first >> mono": [
+            first,
+            {"cutoff": 2},
+            "text",
+            {"reranker": {"model": tiny("bert-1"), "precision": "float32"}},
+        ],
         "dense": [{"retriever": {"model": tiny("dense"), "num_results": 5}}],
         "scored": [first, {"scorer": {"model": tiny("dense"), "index": "out/indexes/x.lir"}}],
         "any": [first, {"class_path": "pyterrier.RankCutoff", "init_args": {"k": 1}}],
