@@ -63,6 +63,31 @@ def test_dense_vectors_are_written_for_numpy_with_their_ids_beside(folder: Path,
     assert sorted(path.name for path in Path("new").iterdir()) == ["x.ids.txt", "x.npy"]
 
 
+def test_memory_is_bounded_by_a_chunk(folder: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pyterrier_lir import engine
+    from pyterrier_lir.commands.vector_files import VectorFile
+
+    read, sizes = [0], []
+    append, texts = VectorFile.append, encode_module.read_texts
+
+    def counted(*arguments: Any) -> Any:
+        for pair in texts(*arguments):
+            read[0] += 1
+            yield pair
+
+    def measured(self: VectorFile, names: list[str], encoded: Any) -> None:
+        sizes.append((len(names), read[0]))
+        append(self, names, encoded)
+
+    monkeypatch.setattr(engine, "CHUNK", 2)
+    monkeypatch.setattr(encode_module, "read_texts", counted)
+    monkeypatch.setattr(VectorFile, "append", measured)
+    run("encode", tiny("dense"), "texts.tsv", "--out", "x.npy")
+    assert [size for size, _ in sizes] == [2, 2, 2, 2]
+    assert sizes[0][1] <= 4  # one chunk ahead
+    np.testing.assert_allclose(np.load("x.npy"), np.stack(expected(tiny("dense"), "dense")), atol=1e-6)
+
+
 def test_sparse_vectors_are_written_for_scipy(folder: Path, tiny: Tiny) -> None:
     run("encode", tiny("splade"), "texts.tsv", "--out", "x.npz", "--top-k", "5")
     written = scipy.sparse.load_npz("x.npz")

@@ -71,8 +71,8 @@ class VectorFile:
         fits = {".npy": model.kinds == ["dense"], ".npz": len(model.kinds) == 1}
         if not fits.get(suffix, True):
             raise ValueError(
-                f"{path}: {model.source} makes {' and '.join(model.kinds)} vectors; of these, .npy holds dense and .npz "
-                "one kind (--outputs chooses). .parquet and .jsonl hold all."
+                f"{path}: {model.source} makes {' and '.join(model.kinds)} vectors; .npy holds dense ones, .npz those "
+                "of one kind (--outputs chooses), .parquet and .jsonl all."
             )
         terms = terms_of(model, encoder.token_ids) if "sparse" in model.kinds else None
         columns = Columns(query, terms)
