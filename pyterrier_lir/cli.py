@@ -7,6 +7,7 @@ a mistake in what was given, 130 interrupted.  Errors are one line on stderr; `-
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 import sys
@@ -59,8 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         return _say(f"interrupted. {stop}".strip(), 130)
     except BrokenPipeError:  # who read the output has seen enough
-        with contextlib.suppress(OSError):
-            sys.stdout.close()
+        with contextlib.suppress(OSError, ValueError):  # what is left in the buffer goes nowhere, without a complaint
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except MISTAKES as error:
         if debug:
@@ -155,7 +156,7 @@ def _print_completion(words: list[str]) -> None:
     from .commands.completion import completion
 
     if len(words) != 1:
-        raise ValueError("--print-completion takes one word: bash, zsh or tcsh.")
+        raise ValueError("--print-completion takes one word: such as bash or zsh.")
     functions = {name: function_of(name) for name, command in COMMANDS.items() if command.place != _LIGHTNING}
     ready = sorted(path.stem for path in (Path(__file__).parent / "configs").glob("**/*.yaml"))
     print(completion(words[0], {name: command.summary for name, command in COMMANDS.items()}, functions, ready))

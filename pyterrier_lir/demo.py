@@ -22,6 +22,7 @@ SEED = 7  # of the sample of queries
 
 
 def demo(
+    *,
     model: str = MINILM,
     dataset: str | None = None,
     queries: int = 100,

@@ -1,7 +1,7 @@
 """Public checkpoints that are known to load: one table, which also says what their files do not.
 
-Any checkpoint of a known format loads, in this table or not; a row adds its kind, its format and where it was published,
-and for a few how it is read.  Importing this loads no torch.
+Any checkpoint of a known format loads, in this table or not; a row adds its kind, its format and where it was
+published, and for a few how it is read.  Importing this loads no torch.
 """
 
 from __future__ import annotations

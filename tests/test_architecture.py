@@ -17,7 +17,8 @@ PACKAGE = ROOT / "pyterrier_lir"
 # room -> rooms of this package that it may import
 MAY_IMPORT = {
     "config": set(),
-    "checkpoints": {"config"},
+    "public_models": set(),
+    "checkpoints": {"config", "public_models"},
     "tokenization": {"config"},
     "text_tokenizer": {"config", "tokenization"},
     "pair_tokenizer": {"config", "tokenization"},
@@ -42,10 +43,34 @@ MAY_IMPORT = {
     "indexes": {"config", "columns", "cpu_kernels", "models", "token_kernels", "vectors"},
     "pipeline": {"config", "checkpoints", "columns", "engine", "indexes", "models", "precision", "vectors"},
     "data": set(),
-    "training": {"config", "data", "engine", "indexes", "models", "tokenization"},
+    "training": {
+        "columns",
+        "config",
+        "cpu_kernels",
+        "data",
+        "engine",
+        "indexes",
+        "memory",
+        "models",
+        "tokenization",
+        "vectors",
+    },
     "fine_tuning": {"config", "data", "models", "pipeline", "training"},
     "demo": {"data", "pipeline"},
-    "cli": set(),
+    "commands": {
+        "checkpoints",
+        "columns",
+        "config",
+        "data",
+        "demo",
+        "engine",
+        "indexes",
+        "models",
+        "pipeline",
+        "public_models",
+        "vectors",
+    },
+    "cli": {"commands", "training"},
     "__main__": {"cli"},
     "__init__": {"config", "data", "fine_tuning", "indexes", "models", "pipeline", "training"},
 }
@@ -55,7 +80,8 @@ PYTERRIER_ROOMS = {
     "indexes",
     "fine_tuning",
     "demo",
-}  # the demo is a user of PyTerrier, as a notebook is
+    "commands",
+}  # the demo and the commands are users of PyTerrier, as notebooks are
 
 
 def modules() -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,22 @@ def test_an_interrupted_experiment_keeps_what_has_finished(
     assert "the same command takes them and goes on" in capsys.readouterr().err
     assert main(["experiment", "--config", config]) == 0
     assert capsys.readouterr().err.count("its run is there already") == 1
+
+
+def test_the_readmes_file_names_stages_and_flags_that_there_are() -> None:
+    import inspect
+    import re
+
+    from pyterrier_lir.commands.experiment import experiment
+
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    block = re.search(r"```yaml\n# exp.yaml\n(.*?)```", readme, re.DOTALL)
+    assert block
+    values = yaml.safe_load(block[1])
+    assert set(values) <= set(inspect.signature(experiment).parameters)
+    for stage in chain.from_iterable(values["systems"].values()):
+        name, settings = stages._read(stage, ())
+        assert set(settings) <= set(inspect.signature(stages.STAGES[name]).parameters)
 
 
 GOOD = {"dataset": "tiny", "systems": {"A": [{"run": "tiny/first.run.gz"}]}, "out": "out"}

@@ -22,7 +22,7 @@ def write_collection(folder: Path) -> Path:
     (folder / "topics.tsv").write_text("".join(f"{qid}\t{query}\n" for qid, query in QUERIES.items()))
     (folder / "qrels.txt").write_text("".join(f"{qid} 0 {docno} {label}\n" for (qid, docno), label in QRELS.items()))
     with gzip.open(folder / "first.run.gz", "wt", encoding="utf-8") as file:
-        file.write(_trec({qid: docnos for qid, docnos in RUN.items()}))
+        file.write(_trec(RUN))
     (folder / "second.run").write_text(_trec({qid: docnos[::-1] for qid, docnos in RUN.items()}))
     return folder
 

@@ -49,7 +49,9 @@ def run(name: str, function: Function, words: Sequence[str]) -> None:
 def parser_of(name: str, function: Function) -> ArgumentParser:
     """The parser of a command, `--config` and `--print_config` included."""
     text = inspect.cleandoc(function.__doc__ or "").partition("\nArgs:")[0].partition("\nRaises:")[0]
-    first = " ".join(f"[{p.name.upper()}]" if p.default is not p.empty else p.name.upper() for p in _positional(function))
+    first = " ".join(
+        f"[{p.name.upper()}]" if p.default is not p.empty else p.name.upper() for p in _positional(function)
+    )
     parser = ArgumentParser(
         prog=f"pyterrier-lir {name}",
         usage=" ".join(f"pyterrier-lir {name} {first} [--FLAG VALUE ...]".split()),
@@ -58,8 +60,21 @@ def parser_of(name: str, function: Function) -> ArgumentParser:
         exit_on_error=False,
     )
     parser.add_argument("--config", action="config", help="a YAML file of flags; those behind it on the line win.")
-    parser.add_function_arguments(function, as_group=False)
+    parser.add_function_arguments(_resolved(function), as_group=False)
     return parser
+
+
+def _resolved(function: Function) -> Function:
+    """The function with types instead of their names: to find these, jsonargparse would import all that
+    `if TYPE_CHECKING` of its module guards.
+    """
+    assert isinstance(function, types.FunctionType)
+    copy = types.FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
+    )
+    copy.__kwdefaults__, copy.__doc__, copy.__module__ = function.__kwdefaults__, function.__doc__, __name__
+    copy.__annotations__ = typing.get_type_hints(function)
+    return copy
 
 
 def checked(function: Function, settings: dict[str, Any], skip: Sequence[str] = ()) -> dict[str, Any]:
@@ -73,7 +88,7 @@ def checked(function: Function, settings: dict[str, Any], skip: Sequence[str] = 
     {'k': 3}
     """
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_function_arguments(function, as_group=False, skip=set(skip))
+    parser.add_function_arguments(_resolved(function), as_group=False, skip=set(skip))
     try:
         values: dict[str, Any] = parser.parse_object(settings).as_dict()
     except ArgumentError as error:
@@ -121,7 +136,7 @@ def spread(function: Function, words: Sequence[str]) -> list[str]:
 
 
 def _take(queue: list[str], many: bool) -> list[str]:
-    taken = []
+    taken: list[str] = []
     while queue and not queue[0].startswith("--") and (many or not taken):
         taken.append(queue.pop(0))
     return taken
@@ -140,7 +155,9 @@ def _placed(function: Function, kinds: dict[str, Any], free: list[str]) -> list[
         return [f"--{names[0]}={_joined(free, list)}"]
     if len(free) > len(names):
         flags = inspect.signature(function).parameters
-        raise ValueError(f"unexpected {free[len(names)]!r}.{did_you_mean('--' + free[len(names)], [f'--{f}' for f in flags])}")
+        raise ValueError(
+            f"unexpected {free[len(names)]!r}.{did_you_mean('--' + free[len(names)], [f'--{f}' for f in flags])}"
+        )
     return [f"--{name}={word}" for name, word in zip(names, free, strict=False)]
 
 

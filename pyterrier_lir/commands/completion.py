@@ -15,7 +15,7 @@ def completion(
     """The script that a shell reads.
 
     Args:
-        shell: bash, zsh or tcsh.
+        shell: bash, zsh, or another that shtab knows.
         summaries: of all commands.
         functions: of those commands whose flags are parameters of a function.
         ready: names that `--config` takes beside files.
@@ -44,8 +44,20 @@ def completion(
 def _add_flags(command: argparse.ArgumentParser, function: Callable[..., Any], files: Any) -> None:
     hints = typing.get_type_hints(function)
     for parameter in inspect.signature(function).parameters.values():
-        choices = [value for value in typing.get_args(hints[parameter.name]) if isinstance(value, str)] or None
+        choices = _choices(hints[parameter.name]) or None
         for flag in [f"--{parameter.name}", parameter.name][: 2 if parameter.kind is not parameter.KEYWORD_ONLY else 1]:
             many = {} if flag.startswith("--") else {"nargs": "*"}
             argument = command.add_argument(flag, choices=choices, default=None, **many)  # type: ignore[arg-type]
-            argument.complete = files if choices is None else None  # type: ignore[attr-defined]
+            if choices is None:
+                argument.complete = files  # type: ignore[attr-defined]
+
+
+def _choices(hint: Any) -> list[str]:
+    """The values of a Literal, also of one in an optional type or a list.
+
+    >>> _choices(typing.Optional[typing.Literal["a", "b"]])
+    ['a', 'b']
+    """
+    if isinstance(hint, str):
+        return [hint]
+    return [value for part in typing.get_args(hint) for value in _choices(part)]

@@ -60,7 +60,9 @@ def convert(
         write(checkpoint, part, to)
         difference = float(abs(before - scores(load_model(part))).max())
         if not difference <= TOLERANCE:
-            raise ValueError(f"{model} scores otherwise as a {to} model, by up to {difference:.3g}: it was not written.")
+            raise ValueError(
+                f"{model} scores otherwise as a {to} model, by up to {difference:.3g}: it was not written."
+            )
         shutil.rmtree(folder, ignore_errors=True)
         part.rename(folder)
     finally:

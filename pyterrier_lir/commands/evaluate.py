@@ -96,5 +96,3 @@ def _warn_missing(name: str, frame: pd.DataFrame, judged: pd.DataFrame) -> None:
         raise ValueError(f"{name} has none of the {len(queries)} judged queries. Do run and qrels belong together?")
     if missing:
         print(f"{name} lacks {len(missing)} of {len(queries)} judged queries; they count as zero.", file=sys.stderr)
-
-

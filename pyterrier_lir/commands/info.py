@@ -48,7 +48,19 @@ def index_facts(folder: Path) -> dict[str, Any]:
     index = open_index(folder)
     meta, model = index.meta, index.meta["model"]
     engines = sorted(one.name for one in (folder / "engines").glob("*")) if (folder / "engines").is_dir() else []
-    rest = ("version", "type", "format", "package_hint", "model", "config", "fields", "docs", "shards", "deleted", "terms")
+    rest = (
+        "version",
+        "type",
+        "format",
+        "package_hint",
+        "model",
+        "config",
+        "fields",
+        "docs",
+        "shards",
+        "deleted",
+        "terms",
+    )
     return {
         "path": str(folder),
         "what": f"index of {index.KIND} vectors",
@@ -76,7 +88,9 @@ def checkpoint_facts(name: str) -> dict[str, Any]:
 
     format_name, checkpoint = checkpoints.outline(name)
     folder = Files(name, weights=False).folder
-    weights = [path for one in (folder, *(p for p in sorted(folder.glob("*")) if p.is_dir())) for path in weight_files(one)]
+    weights = [
+        path for one in (folder, *(p for p in sorted(folder.glob("*")) if p.is_dir())) for path in weight_files(one)
+    ]
     backbone = checkpoint.backbone.config
     configs = [checkpoint.config, *(output.config for output in checkpoint.also)]
     return {

@@ -1,4 +1,4 @@
-"""Runs of an experiment that are kept: written when a system has finished, read where the same system has run before."""
+"""Runs of an experiment that are kept: written when a system has finished, read where the same one has run before."""
 
 from __future__ import annotations
 

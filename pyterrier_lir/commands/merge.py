@@ -24,7 +24,9 @@ def merge(parts: list[str], *, out: str) -> None:
     first = opened[0]
     for one in opened[1:]:
         if type(one) is not type(first):
-            raise ValueError(f"{one.path} holds {one.KIND} vectors and {first.path} {first.KIND} ones: these do not join.")
+            raise ValueError(
+                f"{one.path} holds {one.KIND} vectors and {first.path} {first.KIND} ones: these do not join."
+            )
     joined = type(first).merge(opened, out)
     print(f"{len(joined):,} documents of {len(parts)} parts -> {out}", file=sys.stderr)
 

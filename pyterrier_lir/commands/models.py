@@ -21,7 +21,9 @@ def models(kind: ModelKind | None = None, *, name: str = "", json: bool = False)
     """
     rows = [row for row in PUBLIC_MODELS if kind in (None, row.kind) and name.lower() in row.id.lower()]
     if not rows:
-        raise ValueError(f"no public model of kind {kind or 'any'} has {name!r} in its id; any checkpoint can be tried by its id.")
+        raise ValueError(
+            f"no public model of kind {kind or 'any'} has {name!r} in its id; any checkpoint can be tried by its id."
+        )
     if json:
         print(json_format.dumps([dataclasses.asdict(row) for row in rows], indent=2))
         return

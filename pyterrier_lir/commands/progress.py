@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partialmethod
-from typing import Any, TextIO
 
 SECONDS = 10.0  # between two lines
 
@@ -19,24 +18,25 @@ def plain_lines() -> Iterator[None]:
         return
     from tqdm import tqdm
 
-    init, printer = tqdm.__init__, tqdm.status_printer
-    tqdm.__init__ = partialmethod(init, mininterval=SECONDS, ncols=80)
-    tqdm.status_printer = staticmethod(_line_printer)
+    init = tqdm.__init__
+    tqdm.__init__ = partialmethod(init, file=_Lines(), mininterval=SECONDS, ncols=80)
     try:
         yield
     finally:
-        tqdm.__init__, tqdm.status_printer = init, staticmethod(printer)
+        tqdm.__init__ = init
 
 
-def _line_printer(file: TextIO) -> Callable[[Any], None]:
-    """What writes the states of a bar, each once, as lines of their own."""
-    last = [""]
+class _Lines:
+    """What bars write to: each state is a line on stderr of its own, without what moves a cursor."""
 
-    def write(text: Any) -> None:
-        line = str(text).strip()
-        if line and line != last[0]:
-            file.write(line + "\n")
-            file.flush()
-        last[0] = line
+    encoding = "utf-8"
+    last = ""
 
-    return write
+    def write(self, text: str) -> None:
+        line = text.strip()
+        if line and line != self.last:
+            print(line, file=sys.stderr, flush=True)
+        self.last = line or self.last
+
+    def flush(self) -> None:
+        """Nothing: lines are written at once."""

@@ -1,7 +1,7 @@
 """The stages that an experiment's pipelines are made of: a table from a name to a function of its settings.
 
-A stage in YAML is a name (`text`), a name with its first setting (`cutoff: 50`), a name with settings (`reranker: {model:
-FOLDER, precision: bf16}`), or any transformer (`class_path: package.Class`, `init_args: {...}`).
+A stage in YAML is a name (`text`), a name with its first setting (`cutoff: 50`), a name with settings
+(`reranker: {model: FOLDER, precision: bf16}`), or any transformer (`class_path: package.Class`, `init_args: {...}`).
 """
 
 from __future__ import annotations
@@ -212,7 +212,9 @@ def _read(spec: Any, keys: Keys) -> tuple[str, dict[str, Any]]:
     [(name, settings)] = spec.items()
     if name not in STAGES:
         known = ", ".join([*STAGES, "class_path"])
-        raise ConfigError(f"no stage {name!r}.{did_you_mean(str(name), STAGES)} There are: {known}.", (*keys, str(name)))
+        raise ConfigError(
+            f"no stage {name!r}.{did_you_mean(str(name), STAGES)} There are: {known}.", (*keys, str(name))
+        )
     if settings is None:
         settings = {}
     if not isinstance(settings, dict):  # the first setting alone
@@ -239,11 +241,21 @@ def _any_class(spec: dict[str, Any]) -> pt.Transformer:
 
 
 def _settings(
-    precision: Precision, device: str | None, batch_size: int | None, max_length: int | None, outputs: Sequence[Kind] | None
+    precision: Precision,
+    device: str | None,
+    batch_size: int | None,
+    max_length: int | None,
+    outputs: Sequence[Kind] | None,
 ) -> dict[str, Any]:
     """Settings that all models have."""
     chosen = tuple(outputs) if outputs else None
-    return {"precision": precision, "device": device, "batch_size": batch_size, "max_length": max_length, "outputs": chosen}
+    return {
+        "precision": precision,
+        "device": device,
+        "batch_size": batch_size,
+        "max_length": max_length,
+        "outputs": chosen,
+    }
 
 
 def _index(
@@ -258,4 +270,3 @@ def _index(
         path.parent.mkdir(parents=True, exist_ok=True)
         indexer.index(cast("Any", collection.corpus()))
     return path
-

@@ -10,8 +10,9 @@ if TYPE_CHECKING:
 
 TableFormat = Literal["text", "csv", "markdown", "latex"]
 SIGNIFICANT = "†"
-_LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", ">": "$>$", "<": "$<$", SIGNIFICANT: r"$^{\dagger}$",
-          "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}  # fmt: skip
+_LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", ">": "$>$", "<": "$<$", "{": r"\{", "}": r"\}",
+          "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+          SIGNIFICANT: r"$^{\dagger}$"}  # fmt: skip
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -26,7 +27,9 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     right = [all(_is_number(row[i]) for row in rows) for i in range(len(header))]
     lines = [
-        "  ".join(cell.rjust(width) if at else cell.ljust(width) for cell, width, at in zip(row, widths, right, strict=True))
+        "  ".join(
+            cell.rjust(width) if at else cell.ljust(width) for cell, width, at in zip(row, widths, right, strict=True)
+        )
         for row in cells
     ]
     return "\n".join(line.rstrip() for line in lines)

@@ -64,13 +64,15 @@ class VectorFile:
         self.path, self.count = path, 0
         suffix = ".jsonl" if path is None else path.suffix
         if suffix not in SUFFIXES:
-            raise ValueError(f"out={str(path)!r}; allowed: names that end in {', '.join(SUFFIXES)}, or - for JSON lines.")
-        model = cast("BiEncoderModel", encoder.engine().model)
-        allowed: dict[str, tuple[Kind, ...]] = {".npy": ("dense",)}
-        if suffix in (".npy", ".npz") and (len(model.kinds) > 1 or model.kinds[0] not in allowed.get(suffix, model.kinds)):
             raise ValueError(
-                f"{path}: {model.source} makes {' and '.join(model.kinds)} vectors; of these, .npy holds dense and .npz "
-                "one kind (--outputs chooses). .parquet and .jsonl hold all."
+                f"out={str(path)!r}; allowed: names that end in {', '.join(SUFFIXES)}, or - for JSON lines."
+            )
+        model = cast("BiEncoderModel", encoder.engine().model)
+        fits = {".npy": model.kinds == ["dense"], ".npz": len(model.kinds) == 1}
+        if not fits.get(suffix, True):
+            raise ValueError(
+                f"{path}: {model.source} makes {' and '.join(model.kinds)} vectors; .npy holds dense ones, .npz those "
+                "of one kind (--outputs chooses), .parquet and .jsonl all."
             )
         terms = terms_of(model, encoder.token_ids) if "sparse" in model.kinds else None
         columns = Columns(query, terms)
@@ -141,8 +143,11 @@ class _Parquet:
         try:
             import pyarrow  # noqa: F401
         except ImportError as error:
-            raise ImportError(f"{path}: Parquet is written with pyarrow: pip install 'pyterrier-lir[parquet]'") from error
-        self._path, self._columns, self._writer = path, columns, None
+            raise ImportError(
+                f"{path}: Parquet is written with pyarrow: pip install 'pyterrier-lir[parquet]'"
+            ) from error
+        self._path, self._columns = path, columns
+        self._writer: Any = None
         _beside(path).unlink(missing_ok=True)
 
     def append(self, names: Sequence[str], encoded: Encoded) -> None:
@@ -234,7 +239,9 @@ class _Arrays:
         if self._kind == "sparse":
             rows = self._arrays["indptr"].rows - 1
             for name in ("data", "indices"):
-                self._append(name, np.empty(0, np.float32 if name == "data" else np.int64)) if name not in self._arrays else None
+                self._append(
+                    name, np.empty(0, np.float32 if name == "data" else np.int64)
+                ) if name not in self._arrays else None
             extra = {"shape": np.array([rows, self._size]), "format": np.array(b"csr"), "_is_array": np.array(True)}
             for name, value in extra.items():
                 np.save(self._work / f"{name}.npy", value)
