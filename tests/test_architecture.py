@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "indexes": {"config", "columns", "cpu_kernels", "models", "token_kernels", "vectors"},
     "pipeline": {"config", "checkpoints", "columns", "engine", "indexes", "models", "precision", "vectors"},
     "data": set(),
-    "training": {"config", "data", "engine", "indexes", "models", "tokenization"},
+    "training": {"config", "cpu_kernels", "data", "engine", "indexes", "memory", "models", "tokenization"},
     "fine_tuning": {"config", "data", "models", "pipeline", "training"},
     "demo": {"data", "pipeline"},
     "cli": set(),
