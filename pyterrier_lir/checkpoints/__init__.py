@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Literal
 
 import torch
 
@@ -21,6 +22,7 @@ from . import (
     colbert,
     lightning_ir,
     own,
+    sentence_export,
     sentence_transformers,
     sequence_classification,
     splade,
@@ -31,7 +33,9 @@ from . import (
 from .checkpoint import Checkpoint, ReadOptions
 from .files import Files
 
-__all__ = ["READERS", "Checkpoint", "kinds", "load", "save"]
+__all__ = ["READERS", "Checkpoint", "Layout", "kinds", "load", "save"]
+
+Layout = Literal["Lightning IR", "sentence-transformers"]
 
 READERS: dict[str, ModuleType] = {
     "pyterrier_lir": own,
@@ -118,17 +122,33 @@ def _chosen(checkpoint: Checkpoint, options: ReadOptions) -> Checkpoint:
     return checkpoint.only(options.outputs)
 
 
-def save(checkpoint: Checkpoint, folder: str | os.PathLike[str]) -> None:
-    """Write what `load` reads: Lightning IR's own format where that has the model type, else the format it came in.
+def save(checkpoint: Checkpoint, folder: str | os.PathLike[str], layout: Layout | None = None) -> None:
+    """Write what `load` reads.
+
+    Args:
+        layout: of which library; None for Lightning IR's where that has the model type, else for this package's own,
+            which sentence-transformers opens too where it can: dense bi-encoders and sequence classification.
 
     Raises:
         FileExistsError: if `folder` already holds files.
+        ValueError: if the library has no such model, naming why.
     """
     target = os.fspath(folder)
+    if layout not in (None, "Lightning IR", "sentence-transformers"):
+        raise ValueError(f"layout={layout!r}; allowed: None, 'Lightning IR', 'sentence-transformers'.")
+    lir = lightning_ir.can_write(checkpoint)
+    if layout == "Lightning IR" and not lir:
+        raise ValueError(f"layout={layout!r}: Lightning IR has no model type that does what this one does.")
+    why_not = sentence_export.why_not(checkpoint)
+    head = getattr(checkpoint.config, "head", None)
+    if layout == "sentence-transformers" and why_not and head != "classification":
+        raise ValueError(f"layout={layout!r}: {why_not}.")
     if os.path.isdir(target) and os.listdir(target):
         raise FileExistsError(f"{target} is not empty; delete it or choose another folder.")
     os.makedirs(target, exist_ok=True)
-    if lightning_ir.can_write(checkpoint):
+    if lir and layout != "sentence-transformers":
         lightning_ir.write(checkpoint, target)
-    else:
-        own.write(checkpoint, target)
+        return
+    if why_not is None:
+        sentence_export.write(checkpoint, target)
+    own.write(checkpoint, target)

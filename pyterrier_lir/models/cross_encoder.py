@@ -94,10 +94,10 @@ class CrossEncoderModel(nn.Module):
         config = self.backbone.config
         self.tokenizer = PairTokenizer(tokenizer, self.config, wants_types(config), max_positions(config))
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write a folder that `from_pretrained` opens, and Lightning IR too where it has the model type."""
+    def save_pretrained(self, folder: str | os.PathLike[str], layout: checkpoints.Layout | None = None) -> None:
+        """Write a folder that `from_pretrained` opens, and the library whose `layout` it is; see `checkpoints.save`."""
         tokenizer = self.tokenizer.tokenizer
-        checkpoints.save(Checkpoint(self.config, self.backbone, tokenizer, self.head, self.source), folder)
+        checkpoints.save(Checkpoint(self.config, self.backbone, tokenizer, self.head, self.source), folder, layout)
 
     def __repr__(self) -> str:
         return f"CrossEncoderModel.from_pretrained({self.source!r})"

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 from lightning import Callback, LightningModule, Trainer
 
+from ..models import Layout
+
 _PACKAGES = ("pyterrier-lir", "torch", "transformers", "lightning")
 
 
@@ -23,6 +25,7 @@ class ExportCallback(Callback):
         folder: where to; what an earlier run exported there is replaced, anything else is not.
         monitor: a logged value; the folder then holds the model of the best validation.  None writes at the end.
         mode: whether the value is to be large or small.
+        layout: which other library opens the folder; see `BiEncoderModule.save_pretrained`.
 
     Raises:
         FileExistsError: before training, if the folder holds something else.
@@ -30,11 +33,12 @@ class ExportCallback(Callback):
     """
 
     def __init__(
-        self, folder: str | os.PathLike[str], monitor: str | None = None, mode: Literal["max", "min"] = "max"
-    ) -> None:
+        self, folder: str | os.PathLike[str], monitor: str | None = None, mode: Literal["max", "min"] = "max",
+        layout: Layout | None = None,
+    ) -> None:  # fmt: skip
         if mode not in ("max", "min"):
             raise ValueError(f"mode={mode!r}; allowed: max, min.")
-        self.folder, self.monitor, self.mode = Path(folder), monitor, mode
+        self.folder, self.monitor, self.mode, self.layout = Path(folder), monitor, mode, layout
         self.best: float | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -71,7 +75,7 @@ class ExportCallback(Callback):
             return
         part = self.folder.with_name(self.folder.name + ".part")
         shutil.rmtree(part, ignore_errors=True)
-        pl_module.save_pretrained(part)  # type: ignore[operator]
+        pl_module.save_pretrained(part, self.layout)  # type: ignore[operator]
         facts = facts_of(trainer, pl_module)
         (part / "training.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
         (part / "README.md").write_text(card(facts), encoding="utf-8")

@@ -17,7 +17,7 @@ from ..config import BiEncoderConfig, CrossEncoderConfig
 from ..data.samples import RankBatch, TrainBatch
 from ..engine import Engine
 from ..memory import keep_freed_memory
-from ..models import BiEncoderModel, CrossEncoderModel
+from ..models import BiEncoderModel, CrossEncoderModel, Layout
 from .across_ranks import gathered, gathered_ids
 from .adapters import adapt, merged
 from .cpu_functions import again
@@ -232,9 +232,14 @@ class RankingModule(LightningModule):
                      if saved.get(name) != own.get(name)]  # fmt: skip
             raise ValueError(f"The checkpoint was written with another configuration: {', '.join(other)}.")
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write a folder that `LIRReRanker` and `LIRBiEncoder` open; adapters are merged into the weights."""
-        merged(self.model).save_pretrained(folder)
+    def save_pretrained(self, folder: str | os.PathLike[str], layout: Layout | None = None) -> None:
+        """Write a folder that `LIRReRanker` and `LIRBiEncoder` open; adapters are merged into the weights.
+
+        Args:
+            layout: which other library opens it too: "Lightning IR" or "sentence-transformers"; None for the former
+                where it has the model type.
+        """
+        merged(self.model).save_pretrained(folder, layout)
 
 
 class BiEncoderModule(RankingModule):
