@@ -14,10 +14,9 @@ if TYPE_CHECKING:
     from .config import BiEncoderConfig, CrossEncoderConfig
     from .data import DocDataset, QueryDataset, RunDataset, TupleDataset, mine_negatives
     from .data.documentation import DocumentationDataset
-    from .fine_tuning import Trainable
     from .indexes import IndexUnion, LIRDenseIndex, LIRIndex, LIRMultiVectorIndex, LIRSparseIndex, open_index
     from .models import BiEncoderModel, CrossEncoderModel, load_model
-    from .pipeline import LIRBiEncoder, LIRIndexer, LIRReRanker, LIRRetriever
+    from .pipeline import LIRBiEncoder, LIRIndexer, LIRReRanker, LIRRetriever, Trainable
     from .training import BiEncoderModule, CrossEncoderModule, LightningIRDataModule, LightningIRTrainer
 
 __all__ = [
@@ -71,7 +70,7 @@ _HOME = {
     "LightningIRTrainer": "training",
     "QueryDataset": "data",
     "RunDataset": "data",
-    "Trainable": "fine_tuning",
+    "Trainable": "pipeline",
     "TupleDataset": "data",
     "load_model": "models",
     "mine_negatives": "data",

@@ -40,20 +40,29 @@ MAY_IMPORT = {
     "engine": {"config", "models", "encoding", "tokenization", "precision", "memory", "vectors"},
     "columns": {"config", "vectors"},
     "indexes": {"config", "columns", "cpu_kernels", "models", "token_kernels", "vectors"},
-    "pipeline": {"config", "checkpoints", "columns", "engine", "indexes", "models", "precision", "vectors"},
+    "pipeline": {
+        "config",
+        "checkpoints",
+        "columns",
+        "data",
+        "engine",
+        "indexes",
+        "models",
+        "precision",
+        "training",
+        "vectors",
+    },
     "data": set(),
     "training": {"config", "cpu_kernels", "data", "engine", "indexes", "memory", "models", "tokenization"},
-    "fine_tuning": {"config", "data", "models", "pipeline", "training"},
     "demo": {"data", "pipeline"},
     "cli": set(),
     "__main__": {"cli"},
-    "__init__": {"config", "data", "fine_tuning", "indexes", "models", "pipeline", "training"},
+    "__init__": {"config", "data", "indexes", "models", "pipeline", "training"},
 }
 PYTERRIER_ROOMS = {
     "columns",
     "pipeline",
     "indexes",
-    "fine_tuning",
     "demo",
 }  # the demo is a user of PyTerrier, as a notebook is
 

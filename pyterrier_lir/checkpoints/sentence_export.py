@@ -1,8 +1,9 @@
-"""Dense bi-encoders in sentence-transformers' layout: `modules.json`, pooling, layers and prompts beside the backbone."""
+"""Dense bi-encoders in sentence-transformers' layout: `modules.json`, pooling, layers, prompts beside the backbone."""
 
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ _MODES = {"first": "cls", "max": "max", "mean": "mean", "mean_sqrt": "mean_sqrt_
           "weighted_mean": "weightedmean", "last": "lasttoken"}  # fmt: skip
 _OLD_FLAGS = {"cls": "cls_token", "mean": "mean_tokens", "max": "max_tokens", "weightedmean": "weightedmean_tokens"}
 _SIMILARITY = {"cosine": "cosine", "dot": "dot", "l2": "euclidean"}
-_SAID = ("query_length", "doc_length", "query_prompt", "doc_prompt", "prompts", "query_pooling_strategy", "pool_prompt",
-         "doc_pooling_strategy", "normalization_strategy", "similarity_function", "projection", "embedding_dim")  # fmt: skip
+_SAID = ("query_length", "doc_length", "query_prompt", "doc_prompt", "prompts", "query_pooling_strategy",
+         "doc_pooling_strategy", "pool_prompt", "normalization_strategy", "similarity_function", "projection",
+         "embedding_dim")  # fmt: skip
 
 
 def why_not(checkpoint: Checkpoint) -> str | None:
@@ -71,7 +73,7 @@ def _layers(checkpoint: Checkpoint, config: BiEncoderConfig) -> list[tuple[str, 
     pooling |= {f"pooling_mode_{_OLD_FLAGS.get(mode, mode)}": mode in modes for mode in _MODES.values()}
     found: list[tuple[str, dict[str, Any], nn.Linear | None]] = [("Pooling", pooling, None)]
     layers = [*checkpoint.head, nn.Identity()]
-    for layer, after in zip(layers, layers[1:], strict=False):
+    for layer, after in pairwise(layers):
         if not isinstance(layer, nn.Linear):
             continue
         act = nn.Identity() if isinstance(after, nn.Linear) else after

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from lightning import Callback, LightningModule, Trainer
 
 from ..models import Layout
+from .adapters import merged
 
 _PACKAGES = ("pyterrier-lir", "torch", "transformers", "lightning")
 
@@ -70,12 +71,13 @@ class ExportCallback(Callback):
             self.best = value
             self._write(trainer, pl_module)
 
-    def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def _write(self, trainer: Trainer, pl_module: Any) -> None:
+        model = merged(pl_module.whole())
         if not trainer.is_global_zero:
             return
         part = self.folder.with_name(self.folder.name + ".part")
         shutil.rmtree(part, ignore_errors=True)
-        pl_module.save_pretrained(part, self.layout)  # type: ignore[operator]
+        model.save_pretrained(part, self.layout)
         facts = facts_of(trainer, pl_module)
         (part / "training.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
         (part / "README.md").write_text(card(facts), encoding="utf-8")

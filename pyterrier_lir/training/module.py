@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -25,6 +26,7 @@ from .forward import TextVectors, encode, score_pairs
 from .objectives import InBatchCrossEntropy
 from .schedules import Schedule
 from .scored import Loss, Scored
+from .sharded import is_sharded, shard, whole
 from .similarity import own_scores
 from .validation import Rescored, measures_of
 
@@ -66,6 +68,7 @@ class RankingModule(LightningModule):
         group_tokens: int | None = None,
         gradient_checkpointing: bool = False,
         lora: Any = None,
+        compile: bool | Mapping[str, Any] = False,
     ) -> None:
         super().__init__()
         if (model is None) == (model_name_or_path is None):
@@ -84,7 +87,10 @@ class RankingModule(LightningModule):
             self.model.backbone.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": again})
         if lora is not None:
             adapt(self.model.backbone, lora)
-        self._optimizer: torch.optim.Optimizer | None = None
+        if compile is not False:
+            self.model.backbone.compile(**{"dynamic": True, **({} if compile is True else compile)})
+        self._optimizer: Callable[[Any], torch.optim.Optimizer] | None = None
+        self._whole: tuple[Any, ...] = ()  # a copy, hidden from torch, where weights are spread
 
     @property
     def config(self) -> BiEncoderConfig | CrossEncoderConfig:
@@ -125,6 +131,20 @@ class RankingModule(LightningModule):
                 parameter.requires_grad_(parameter.requires_grad and parameter.grad is not None)
                 parameter.grad = None
 
+    def configure_model(self) -> None:
+        """Spread the weights over the processes, where the trainer's strategy is Lightning's ModelParallelStrategy."""
+        if self._device_mesh is not None and not is_sharded(self.model):
+            self._whole = (shard(self.model, self._device_mesh["data_parallel"]),)
+
+    def whole(self) -> BiEncoderModel | CrossEncoderModel:
+        """The model; where its weights are spread over processes a copy, which every process has to ask for."""
+        return whole(self.model, *self._whole) if self._whole else self.model
+
+    @property
+    def tokens(self) -> int | None:
+        """Most tokens of a group; with spread weights all are one, as processes take the same number of steps."""
+        return 1 << 40 if self._whole else self.group_tokens
+
     def on_train_start(self) -> None:
         """Dropout on; every layer on PyTorch's kernels, as shortcuts have no gradients."""
         keep_freed_memory()
@@ -150,6 +170,8 @@ class RankingModule(LightningModule):
         if not self.losses:
             raise ValueError("Nothing to train for: give loss_functions=[...].")
         scored = self.scored(batch)
+        if self.trainer.global_step == 0:
+            scored.warn_of_equal_targets()
         total = scored.scores.new_zeros(())
         for loss, weight, schedule in self.losses:
             value = loss(scored)
@@ -169,7 +191,7 @@ class RankingModule(LightningModule):
         """Collect rankings anew, by the model as it is used for inference."""
         self._plain, self.model.plain = self.model.plain, False
         precision: Any = "bf16" if str(self.trainer.precision).startswith("bf16") else "float32"
-        self._engine = Engine(self.model.eval(), device=str(self.device), precision=precision)
+        self._engine = Engine(self.whole().eval(), device=str(self.device), precision=precision)
         self._rescored: dict[int, Rescored] = {}
 
     def validation_step(self, batch: RankBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -194,13 +216,13 @@ class RankingModule(LightningModule):
 
     def set_optimizer(self, optimizer: type[torch.optim.Optimizer], **settings: Any) -> Self:
         """Take another optimiser than AdamW, over all parameters, at a constant rate."""
-        self._optimizer = optimizer(self.parameters(), **settings)
+        self._optimizer = partial(optimizer, **settings)
         return self
 
     def configure_optimizers(self) -> Any:
         """AdamW, without weight decay for biases and norms; the head may learn faster than the backbone."""
         if self._optimizer is not None:
-            return self._optimizer
+            return self._optimizer(self.parameters())
         optimizer = torch.optim.AdamW(self._groups(), lr=self.learning_rate)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.schedule.over(self.steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -239,7 +261,7 @@ class RankingModule(LightningModule):
             layout: which other library opens it too: "Lightning IR" or "sentence-transformers"; None for the former
                 where it has the model type.
         """
-        merged(self.model).save_pretrained(folder, layout)
+        merged(self.whole()).save_pretrained(folder, layout)
 
 
 class BiEncoderModule(RankingModule):
@@ -259,6 +281,7 @@ class BiEncoderModule(RankingModule):
         gradient_checkpointing: whether each layer of the backbone is computed again in the backward pass.
         lora: a `peft.LoraConfig`, or its arguments as a dict: the backbone's own weights stay as they are, and what is
             saved has the adapters merged into them.
+        compile: whether the backbone is compiled, or arguments of `torch.compile`.
 
     Raises:
         ImportError: for `lora=` without the package peft.
@@ -281,7 +304,7 @@ class BiEncoderModule(RankingModule):
         return found
 
     def _encoded(self, texts: list[str], query: bool) -> list[TextVectors]:
-        return encode(self.model, texts, query, self.cached, self.group_tokens)
+        return encode(self.model, texts, query, self.cached, self.tokens)
 
 
 class CrossEncoderModule(RankingModule):
@@ -295,11 +318,10 @@ class CrossEncoderModule(RankingModule):
 
     def scored(self, batch: RankBatch) -> Scored:
         """See `RankingModule.scored`."""
-        logits = self.model.with_options(activation="Identity")
         flat, targets, mask = _filled(batch)
         width = len(flat) // len(batch.queries)
         lists = [flat[i : i + width] for i in range(0, len(flat), width)]
-        scores = score_pairs(logits, list(batch.queries), lists, self.cached, self.group_tokens).view(-1, width)
+        scores = score_pairs(self.model, list(batch.queries), lists, self.cached, self.tokens, raw=True).view(-1, width)
         targets, mask = (None if one is None else one.to(scores.device) for one in (targets, mask))
         return Scored(scores, targets, mask, query_ids=batch.query_ids, doc_ids=batch.doc_ids)
 
