@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from .data import DocDataset, QueryDataset, RunDataset, TupleDataset, mine_negatives
     from .data.documentation import DocumentationDataset
     from .data.local_datasets import register_local_dataset
-    from .fine_tuning import Trainable
     from .indexes import IndexUnion, LIRDenseIndex, LIRIndex, LIRMultiVectorIndex, LIRSparseIndex, open_index
     from .indexes.configs import (
         FaissFlatIndexConfig,
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
         TorchSparseSearchConfig,
     )
     from .models import BiEncoderModel, CrossEncoderModel, load_model
-    from .pipeline import LIRBiEncoder, LIRIndexer, LIRReRanker, LIRRetriever
+    from .pipeline import LIRBiEncoder, LIRIndexer, LIRReRanker, LIRRetriever, Trainable
     from .training import (
         BiEncoderModule,
         CrossEncoderModule,
@@ -140,7 +139,7 @@ _HOME = {
     "TorchDenseSearchConfig": "indexes.configs",
     "TorchSparseIndexConfig": "indexes.configs",
     "TorchSparseSearchConfig": "indexes.configs",
-    "Trainable": "fine_tuning",
+    "Trainable": "pipeline",
     "TupleDataset": "data",
     "load_model": "models",
     "mine_negatives": "data",

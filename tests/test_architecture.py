@@ -41,7 +41,18 @@ MAY_IMPORT = {
     "engine": {"config", "models", "encoding", "tokenization", "precision", "memory", "vectors"},
     "columns": {"config", "vectors"},
     "indexes": {"config", "columns", "cpu_kernels", "models", "token_kernels", "vectors"},
-    "pipeline": {"config", "checkpoints", "columns", "engine", "indexes", "models", "precision", "vectors"},
+    "pipeline": {
+        "config",
+        "checkpoints",
+        "columns",
+        "data",
+        "engine",
+        "indexes",
+        "models",
+        "precision",
+        "training",
+        "vectors",
+    },
     "data": set(),
     "training": {
         "columns",
@@ -55,7 +66,6 @@ MAY_IMPORT = {
         "tokenization",
         "vectors",
     },
-    "fine_tuning": {"config", "data", "models", "pipeline", "training"},
     "demo": {"data", "pipeline"},
     "commands": {
         "checkpoints",
@@ -72,13 +82,12 @@ MAY_IMPORT = {
     },
     "cli": {"commands", "training"},
     "__main__": {"cli"},
-    "__init__": {"config", "data", "fine_tuning", "indexes", "models", "pipeline", "training"},
+    "__init__": {"config", "data", "indexes", "models", "pipeline", "training"},
 }
 PYTERRIER_ROOMS = {
     "columns",
     "pipeline",
     "indexes",
-    "fine_tuning",
     "demo",
     "commands",
 }  # the demo and the commands are users of PyTerrier, as notebooks are

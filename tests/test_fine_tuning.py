@@ -11,7 +11,15 @@ import pandas as pd
 import pyterrier as pt
 import pytest
 
-from pyterrier_lir import BiEncoderConfig, CrossEncoderConfig, LIRReRanker, Trainable
+from pyterrier_lir import (
+    BiEncoderConfig,
+    CrossEncoderConfig,
+    LIRBiEncoder,
+    LIRReRanker,
+    LIRRetriever,
+    Trainable,
+    load_model,
+)
 from tests.test_training import collection, quiet
 
 Tiny = Callable[[str], str]
@@ -104,3 +112,23 @@ def test_topics_without_a_first_stage_are_refused(searched: Searched, tiny: Tiny
         trainable(tiny, tmp_path / "x").fit(searched.topics, searched.qrels)
     with pytest.raises(ValueError, match="belong together"):
         Trainable(tiny("dense"), tmp_path / "x", index=tmp_path / "y")
+
+
+def test_a_transformer_becomes_trainable_with_its_settings(searched: Searched, tiny: Tiny, tmp_path: Path) -> None:
+    given: Any = {"n": 2, "trainer": TRAINER}
+    model = LIRReRanker(tiny("bert-1"), max_length=24, batch_size=8).trainable(tmp_path / "model", **given)
+    assert model == Trainable(tiny("bert-1"), tmp_path / "model", max_length=24, batch_size=8, **given)
+    front = searched.first_stage >> searched.get_text
+    (front >> model).fit(searched.topics, searched.qrels)
+    expected = (front >> LIRReRanker(str(tmp_path / "model"), batch_size=8))(searched.topics)  # max_length is saved
+    pd.testing.assert_frame_equal((front >> model)(searched.topics), expected)
+
+
+def test_a_bi_encoder_becomes_trainable_with_its_index(searched: Searched, tiny: Tiny, tmp_path: Path) -> None:
+    place: Any = {"index": tmp_path / "x.lir", "corpus": searched.corpus}
+    model = LIRBiEncoder(tiny("dense"), doc_length=16).trainable(tmp_path / "model", n=2, trainer=TRAINER, **place)
+    (searched.first_stage >> searched.get_text >> model).fit(searched.topics, searched.qrels)
+    expected = LIRRetriever(str(tmp_path / "model"), tmp_path / "x.lir", doc_length=16)(searched.topics)
+    pd.testing.assert_frame_equal(model(searched.topics), expected)
+    with pytest.raises(TypeError, match="allowed: a hub id or a folder"):
+        LIRReRanker(load_model(tiny("bert-1"))).trainable(tmp_path / "other")

@@ -204,23 +204,40 @@ for part in model.modules():
         part.p = 0.0
 for config in (model.model.backbone.config,):
     config.attention_probs_dropout_prob = config.hidden_dropout_prob = 0.0
-trainer = LightningIRTrainer(accelerator="cpu", devices={devices}, strategy="ddp" if {devices} > 1 else "auto", logger=False,
+strategy = {strategy!r}
+if strategy == "fsdp":
+    from lightning.pytorch.strategies import ModelParallelStrategy
+    strategy = ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1)
+trainer = LightningIRTrainer(accelerator="cpu", devices={devices}, strategy=strategy, logger=False,
                              enable_progress_bar=False, enable_checkpointing=False, max_steps=2, gradient_clip_val=None)
 model.set_optimizer(torch.optim.SGD, lr=0.1)
 trainer.fit(model, LightningIRDataModule(train_dataset=collection(8), train_batch_size=8 // {devices}, shuffle_train=False))
+whole = model.whole()
 if trainer.is_global_zero:
-    torch.save(model.model.state_dict(), {out!r})
+    torch.save(whole.state_dict(), {out!r})
 """
+SPREAD = [("dense", False, "ddp"), ("splade", False, "ddp"), ("colbert", True, "ddp"), ("cross", False, "ddp"),
+          ("splade", False, "fsdp"), ("colbert", True, "fsdp"), ("cross", False, "fsdp")]  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "cached"), [("dense", False), ("splade", False), ("colbert", True), ("cross", False)])
-def test_two_processes_have_the_gradients_of_one(kind: str, cached: bool, tiny: Tiny, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "cached", "spread"), SPREAD)
+def test_two_processes_have_the_gradients_of_one(
+    kind: str, cached: bool, spread: str, tiny: Tiny, tmp_path: Path
+) -> None:
     found = []
     for devices in (1, 2):
-        out = str(tmp_path / f"{devices}.pt")
+        out, strategy = str(tmp_path / f"{devices}.pt"), "auto" if devices == 1 else spread
         program = tmp_path / f"{devices}.py"
         program.write_text(
-            PROCESSES.format(path=sys.path, kind=kind, folder=tiny("dense"), cached=cached, devices=devices, out=out)
+            PROCESSES.format(
+                path=sys.path,
+                kind=kind,
+                folder=tiny("dense"),
+                cached=cached,
+                devices=devices,
+                out=out,
+                strategy=strategy,
+            )
         )
         environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
         done = subprocess.run([sys.executable, program], cwd=ROOT, env=environment, capture_output=True, text=True)

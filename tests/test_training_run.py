@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 import torch
 from ir_measures import calc_aggregate, nDCG
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
 
 from pyterrier_lir import BiEncoderConfig, LIRBiEncoder, LIRReRanker, load_model
 from pyterrier_lir.data import RunDataset, TupleDataset
@@ -23,6 +24,7 @@ from pyterrier_lir.training import (
     CurvesCallback,
     ExportCallback,
     LightningIRDataModule,
+    LightningIRTrainer,
     RetrievalValidation,
     Schedule,
 )
@@ -194,3 +196,81 @@ def test_labels_above_zero_are_relevant_to_binary_cross_entropy(tiny: Tiny) -> N
     labels = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     expected = torch.nn.functional.binary_cross_entropy_with_logits(scored.scores, labels)
     torch.testing.assert_close(model.losses[0][0](scored), expected)
+
+
+def test_the_best_checkpoint_is_kept_and_training_stops_early(tiny: Tiny, tmp_path: Path) -> None:
+    """At a learning rate of 0 nothing gets better, so that the first epoch is the best and the third the last."""
+    best = ModelCheckpoint(tmp_path, filename="best", monitor="the run/nDCG@10", mode="max")
+    stop = EarlyStopping("the run/nDCG@10", patience=2, mode="max")
+    model = module("cross", tiny, evaluation_metrics=["nDCG@10"], learning_rate=0.0)
+    made = LightningIRDataModule(train_dataset=collection(8), train_batch_size=4, inference_datasets=[validation()])
+    run = trainer(tmp_path, max_epochs=9, callbacks=[best, stop], enable_checkpointing=True)
+    run.fit(model, made)
+    assert (run.current_epoch, best.best_model_score) == (3, run.callback_metrics["the run/nDCG@10"])
+    assert torch.load(tmp_path / "best.ckpt", weights_only=False)["epoch"] == 0
+
+
+def test_losses_and_speed_are_logged_to_a_file(tiny: Tiny, tmp_path: Path) -> None:
+    logger = CSVLogger(tmp_path, "log")
+    run = LightningIRTrainer(accelerator="cpu", logger=logger, max_steps=3, log_every_n_steps=1,
+                             enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)  # fmt: skip
+    run.fit(module("dense", tiny), data(12))
+    table = pd.read_csv(Path(logger.log_dir) / "metrics.csv")
+    assert table[["InBatchCrossEntropy", "loss", "samples/s"]].notna().all(axis=None)
+    assert table["step"].tolist() == [0, 1, 2]
+
+
+class Breaking(RankNet):
+    """RankNet, until it is asked for the fourth time."""
+
+    count = 0
+
+    def __call__(self, scored: Any) -> torch.Tensor:
+        type(self).count += 1
+        return super().__call__(scored) * (math.nan if self.count > 3 else 1.0)
+
+
+def test_a_loss_that_is_nan_stops_training_and_leaves_the_last_checkpoint(tiny: Tiny, tmp_path: Path) -> None:
+    keep = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=1, save_top_k=-1)
+    run = trainer(tmp_path, max_epochs=2, callbacks=keep, enable_checkpointing=True)
+    with pytest.raises(FloatingPointError, match=r"nan in batch 1 of epoch 1 \(queries q"):
+        run.fit(module("dense", tiny, loss_functions=[Breaking()]), data(8))
+    assert sorted(path.name for path in tmp_path.glob("*.ckpt")) == ["step=1.ckpt", "step=2.ckpt", "step=3.ckpt"]
+    state = torch.load(tmp_path / "step=3.ckpt", weights_only=False)["state_dict"]
+    assert all(torch.isfinite(one).all() for one in state.values())
+
+
+def test_targets_that_are_all_equal_are_told(tiny: Tiny, tmp_path: Path) -> None:
+    frame: Any = collection(8).run_path_or_id
+    dataset = RunDataset(frame.assign(relevance=1), sample_size=3, targets="relevance")
+    with pytest.warns(UserWarning, match="each of the 4 queries of the first batch have equal targets"):
+        trainer(tmp_path, max_steps=1).fit(
+            module("cross", tiny), LightningIRDataModule(train_dataset=dataset, train_batch_size=4)
+        )
+
+
+def test_accumulated_batches_have_the_gradients_of_one(tiny: Tiny, tmp_path: Path) -> None:
+    found = []
+    for size, times in ((8, 1), (4, 2)):
+        model = module("cross", tiny, schedule=Schedule("constant"))
+        for part in model.modules():
+            if isinstance(part, torch.nn.Dropout):
+                part.p = 0.0
+        model.model.backbone.config.attention_probs_dropout_prob = 0.0
+        made = LightningIRDataModule(train_dataset=collection(8), train_batch_size=size, shuffle_train=False)
+        trainer(tmp_path, max_epochs=1, accumulate_grad_batches=times, gradient_clip_val=None).fit(
+            model.set_optimizer(torch.optim.SGD, lr=0.1), made
+        )
+        found.append(model.model.state_dict())
+    for name, tensor in found[0].items():
+        torch.testing.assert_close(found[1][name], tensor, rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("kind", ["cross", "splade"])
+def test_models_are_trained_in_bf16_and_kept_in_float32(kind: str, tiny: Tiny, tmp_path: Path) -> None:
+    model = module(kind, tiny)
+    made = LightningIRDataModule(train_dataset=collection(12), train_batch_size=4, inference_datasets=[validation()])
+    run = trainer(tmp_path, max_epochs=2, precision="bf16-mixed")
+    run.fit(model, made)
+    assert {one.dtype for one in model.parameters()} == {torch.float32}
+    assert math.isfinite(float(run.callback_metrics["loss"]))

@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
+from typing import Literal
 
 import torch
 
@@ -23,6 +25,7 @@ from . import (
     lightning_ir,
     own,
     sentence_transformers,
+    sentence_transformers_form,
     sequence_classification,
     splade,
     t5,
@@ -32,7 +35,9 @@ from . import (
 from .checkpoint import Checkpoint, ReadOptions
 from .files import Files
 
-__all__ = ["READERS", "Checkpoint", "kinds", "load", "outline", "save"]
+__all__ = ["READERS", "Checkpoint", "Layout", "kinds", "load", "outline", "save"]
+
+Layout = Literal["Lightning IR", "sentence-transformers"]
 
 READERS: dict[str, ModuleType] = {
     "pyterrier_lir": own,
@@ -154,17 +159,32 @@ def _chosen(checkpoint: Checkpoint, options: ReadOptions) -> Checkpoint:
     return checkpoint.only(options.outputs)
 
 
-def save(checkpoint: Checkpoint, folder: str | os.PathLike[str]) -> None:
-    """Write what `load` reads: Lightning IR's own format where that has the model type, else the format it came in.
+def save(checkpoint: Checkpoint, folder: str | os.PathLike[str], layout: Layout | None = None) -> None:
+    """Write what `load` reads.
+
+    Args:
+        layout: of which library; None for Lightning IR's where that has the model type, else for this package's own,
+            which sentence-transformers opens too where it can: dense bi-encoders and sequence classification.
 
     Raises:
         FileExistsError: if `folder` already holds files.
+        ValueError: if the library has no such model, naming why.
     """
     target = os.fspath(folder)
+    if layout not in (None, "Lightning IR", "sentence-transformers"):
+        raise ValueError(f"layout={layout!r}; allowed: None, 'Lightning IR', 'sentence-transformers'.")
+    lir = lightning_ir.can_write(checkpoint)
+    if layout == "Lightning IR" and not lir:
+        raise ValueError(f"layout={layout!r}: Lightning IR has no model type that does what this one does.")
+    why_not = sentence_transformers_form.why_not_write(checkpoint, one_length=False)
+    if layout == "sentence-transformers" and why_not:
+        raise ValueError(f"layout={layout!r}: {why_not}.")
     if os.path.isdir(target) and os.listdir(target):
         raise FileExistsError(f"{target} is not empty; delete it or choose another folder.")
     os.makedirs(target, exist_ok=True)
-    if lightning_ir.can_write(checkpoint):
+    if lir and layout != "sentence-transformers":
         lightning_ir.write(checkpoint, target)
-    else:
-        own.write(checkpoint, target)
+        return
+    if why_not is None and isinstance(checkpoint.config, BiEncoderConfig):
+        sentence_transformers_form.write_modules(checkpoint, Path(target))
+    own.write(checkpoint, target)

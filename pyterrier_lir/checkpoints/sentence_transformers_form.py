@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ..config import BiEncoderConfig, CrossEncoderConfig
-from .checkpoint import Checkpoint, Normalize
+from .checkpoint import Checkpoint, Normalize, max_positions
 
 _POOLING = {"first": "cls", "max": "max", "mean": "mean", "mean_sqrt": "mean_sqrt_len_tokens",
             "weighted_mean": "weightedmean", "last": "lasttoken"}  # fmt: skip
@@ -28,15 +28,19 @@ _USUAL = ("strip_text", "query_markers", "doc_markers", "special_tokens", "query
 _MODULES = "sentence_transformers.models"
 
 
-def why_not_write(checkpoint: Checkpoint) -> str | None:
-    """Why sentence-transformers cannot compute what this checkpoint does; None if it can."""
+def why_not_write(checkpoint: Checkpoint, one_length: bool = True) -> str | None:
+    """Why sentence-transformers cannot compute what this checkpoint does; None if it can.
+
+    Args:
+        one_length: whether queries and documents have to be cut alike; else queries get the documents' limit.
+    """
     config = checkpoint.config
     if isinstance(config, CrossEncoderConfig):
         return _why_not_cross_encoder(config)
     if config.kind != "dense" or checkpoint.also:
         return "only dense models with one output are written"
     usual = BiEncoderConfig()
-    for name in _ALIKE:
+    for name in _ALIKE if one_length else _ALIKE[1:]:
         other = name.replace("query", "doc")
         if getattr(config, name) != getattr(config, other):
             hint = " (--max_length gives both one limit)" if name == "query_length" else ""
@@ -70,8 +74,15 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
         _write_activation(folder, config.activation)
         return
     tokenizer.save_pretrained(folder)
-    length = {"max_seq_length": config.query_length, "do_lower_case": False}
-    _write(folder / "sentence_bert_config.json", length)
+    write_modules(checkpoint, folder)
+
+
+def write_modules(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write what a SentenceTransformer needs beside a dense model's backbone and tokenizer."""
+    config = checkpoint.config
+    assert isinstance(config, BiEncoderConfig)
+    length = config.doc_length or max_positions(checkpoint.backbone.config)
+    _write(folder / "sentence_bert_config.json", {"max_seq_length": length, "do_lower_case": False})
     modules = [("", "Transformer")]
     width = checkpoint.backbone.config.hidden_size
     _add(folder, modules, "Pooling", _pooling(config, width))

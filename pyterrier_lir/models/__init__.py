@@ -6,11 +6,12 @@ import os
 from typing import Any
 
 from .. import checkpoints
+from ..checkpoints import Layout
 from ..config import CrossEncoderConfig
 from .bi_encoder import BiEncoderModel
 from .cross_encoder import CrossEncoderModel
 
-__all__ = ["BiEncoderModel", "CrossEncoderModel", "load_model"]
+__all__ = ["BiEncoderModel", "CrossEncoderModel", "Layout", "load_model"]
 
 
 def load_model(name: str | os.PathLike[str], **options: Any) -> CrossEncoderModel | BiEncoderModel:

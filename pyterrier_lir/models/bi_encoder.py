@@ -160,9 +160,9 @@ class BiEncoderModel(nn.Module):
         prompt = 0 if config.pool_prompt else self.tokenizers[0 if query else 1].prompt_length
         return max(prompt, config.skip_first)
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write a folder that `from_pretrained` opens, and Lightning IR too where it has the model type."""
-        checkpoints.save(self.checkpoint(), folder)
+    def save_pretrained(self, folder: str | os.PathLike[str], layout: checkpoints.Layout | None = None) -> None:
+        """Write a folder that `from_pretrained` opens, and the library whose `layout` it is; see `checkpoints.save`."""
+        checkpoints.save(self.checkpoint(), folder, layout)
 
     def checkpoint(self) -> Checkpoint:
         """The parts that this model was made of."""

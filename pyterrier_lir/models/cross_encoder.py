@@ -95,10 +95,10 @@ class CrossEncoderModel(nn.Module):
         config = self.backbone.config
         self.tokenizer = PairTokenizer(tokenizer, self.config, wants_types(config), max_positions(config))
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write a folder that `from_pretrained` opens, and Lightning IR too where it has the model type."""
+    def save_pretrained(self, folder: str | os.PathLike[str], layout: checkpoints.Layout | None = None) -> None:
+        """Write a folder that `from_pretrained` opens, and the library whose `layout` it is; see `checkpoints.save`."""
         tokenizer = self.tokenizer.tokenizer
-        checkpoints.save(Checkpoint(self.config, self.backbone, tokenizer, self.head, self.source), folder)
+        checkpoints.save(Checkpoint(self.config, self.backbone, tokenizer, self.head, self.source), folder, layout)
 
     def __repr__(self) -> str:
         return f"CrossEncoderModel.from_pretrained({self.source!r})"
@@ -111,12 +111,12 @@ class CrossEncoderModel(nn.Module):
             return False
         return self.config.head != "classification" or has_first_token_layer(self.backbone) or kind == "modernbert"
 
-    def forward(self, inputs: Inputs) -> Tensor:
-        """Scores of the pairs, (B,) float32."""
+    def forward(self, inputs: Inputs, raw: bool = False) -> Tensor:
+        """Scores of the pairs, (B,) float32; `raw` ones are before the activation."""
         name = PACKED if inputs.offsets is not None else LISTWISE if self.config.listwise else None
         with attention(self.backbone, name), self._needed_rows(inputs):
             logits = self._logits(inputs).float()
-        return read_out(logits, self.config, self.activation)
+        return read_out(logits, self.config, nn.Identity() if raw else self.activation)
 
     def _logits(self, inputs: Inputs) -> Tensor:
         """(B, 1 or 2) logits in the backbone's precision."""

@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import pandas as pd
 import pyterrier as pt
@@ -15,6 +15,7 @@ from ..config import PRECISIONS, Precision
 
 if TYPE_CHECKING:
     from ..engine import Engine, Model
+    from .trainable import Trainable
 
 _LABEL_LENGTH = 19  # PyTerrier's schematics want less than 20 characters
 
@@ -70,6 +71,26 @@ class ModelTransformer(pt.Transformer):
         engine.verbose = self.verbose
         return engine
 
+    def trainable(self, folder: str | os.PathLike[str], **training: Any) -> Trainable:
+        """The same model, to be fitted in its place in a pipeline and written to a folder.
+
+        Args:
+            folder: where the trained model is written.
+            training: arguments of `Trainable`, such as `loss_functions`, `trainer`, or `index` and `corpus`.
+
+        >>> from pyterrier_lir import LIRReRanker
+        >>> LIRReRanker("webis/monoelectra-base").trainable("my-reranker", max_epochs=2)
+        Trainable('webis/monoelectra-base', 'my-reranker')
+        """
+        from .trainable import Trainable
+
+        return Trainable(cast("Any", self.model), folder, **self._chosen(), **training)
+
+    def _chosen(self) -> dict[str, Any]:
+        """The settings that differ from their defaults."""
+        fields = [field for field in dataclasses.fields(self)[1:] if field.init]
+        return {own.name: getattr(self, own.name) for own in fields if getattr(self, own.name) != own.default}
+
     def _load(self) -> Engine:
         from ..engine import Engine
         from ..models import load_model
@@ -93,8 +114,7 @@ class ModelTransformer(pt.Transformer):
         return self.__dict__ | {"_loaded": None}
 
     def __repr__(self) -> str:
-        changed = [f for f in dataclasses.fields(self)[1:] if f.init and getattr(self, f.name) != f.default]
-        arguments = [repr(self.model), *(f"{f.name}={getattr(self, f.name)!r}" for f in changed)]
+        arguments = [repr(self.model), *(f"{name}={value!r}" for name, value in self._chosen().items())]
         return f"{type(self).__name__}({', '.join(arguments)})"
 
     def schematic(self, *, input_columns: list[str] | None = None) -> dict[str, Any]:

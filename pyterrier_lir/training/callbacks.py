@@ -13,6 +13,9 @@ from typing import Any, Literal
 
 from lightning import Callback, LightningModule, Trainer
 
+from ..models import Layout
+from .adapters import merged
+
 PACKAGES = ("pyterrier-lir", "torch", "transformers", "lightning")
 
 
@@ -23,6 +26,7 @@ class ExportCallback(Callback):
         folder: where to; what an earlier run exported there is replaced, anything else is not.
         monitor: a logged value; the folder then holds the model of the best validation.  None writes at the end.
         mode: whether the value is to be large or small.
+        layout: which other library opens the folder; see `BiEncoderModule.save_pretrained`.
 
     Raises:
         FileExistsError: before training, if the folder holds something else.
@@ -30,11 +34,12 @@ class ExportCallback(Callback):
     """
 
     def __init__(
-        self, folder: str | os.PathLike[str], monitor: str | None = None, mode: Literal["max", "min"] = "max"
-    ) -> None:
+        self, folder: str | os.PathLike[str], monitor: str | None = None, mode: Literal["max", "min"] = "max",
+        layout: Layout | None = None,
+    ) -> None:  # fmt: skip
         if mode not in ("max", "min"):
             raise ValueError(f"mode={mode!r}; allowed: max, min.")
-        self.folder, self.monitor, self.mode = Path(folder), monitor, mode
+        self.folder, self.monitor, self.mode, self.layout = Path(folder), monitor, mode, layout
         self.best: float | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -66,9 +71,8 @@ class ExportCallback(Callback):
             self.best = value
             self._write(trainer, pl_module)
 
-    def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.is_global_zero:
-            export(trainer, pl_module, self.folder)
+    def _write(self, trainer: Trainer, pl_module: Any) -> None:
+        export(trainer, pl_module, self.folder, self.layout)
 
     def state_dict(self) -> dict[str, Any]:
         """The best value so far."""
@@ -79,11 +83,17 @@ class ExportCallback(Callback):
         self.best = state_dict["best"]
 
 
-def export(trainer: Trainer, module: Any, folder: Path) -> None:
-    """Write a module's model with its card; what is there is replaced when the new folder is whole."""
+def export(trainer: Trainer, module: Any, folder: Path, layout: Layout | None = None) -> None:
+    """Write a module's model with its card; what is there is replaced when the new folder is whole.
+
+    Every process has to call this, since weights may be spread over them; the first one writes.
+    """
+    model = merged(module.whole())
+    if not trainer.is_global_zero:
+        return
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
-    module.save_pretrained(part)
+    model.save_pretrained(part, layout)
     facts = facts_of(trainer, module)
     (part / "training.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
     (part / "README.md").write_text(card(facts), encoding="utf-8")

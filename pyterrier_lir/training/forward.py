@@ -9,6 +9,7 @@ gradient caching (arXiv:2101.06983) by means of `torch.utils.checkpoint`, whose 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -88,7 +89,7 @@ def encode(
         found = model(to_device(batch, device, model.backbone.config), query)
         return tuple(_one_row_each(found[c.kind], c, batch, query, model.vocabulary_size) for c in model.configs)
 
-    outputs = [_run(run, batch, cached) for batch in batches]
+    outputs = [_run(model, run, batch, cached) for batch in batches]
     order = np.concatenate(groups)
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
@@ -101,9 +102,9 @@ def encode(
 
 def score_pairs(
     model: CrossEncoderModel, queries: Sequence[str], docs: Sequence[Sequence[str]], cached: bool = False,
-    tokens: int | None = None,
+    tokens: int | None = None, raw: bool = False,
 ) -> Tensor:  # fmt: skip
-    """Scores (N,) of each query's documents, one query after the other.
+    """Scores (N,) of each query's documents, one query after the other; `raw` ones are before any activation.
 
     A listwise model reads all documents of a query together.
     """
@@ -120,9 +121,9 @@ def score_pairs(
         batch = model.tokenizer.join(*encoded, query_of[group], doc_of[group], _pad_id(model))
         if model.config.listwise:
             batch = TokenBatch(batch.ids, batch.lengths, batch.types, groups=query_of[group])
-        return (model(to_device(batch, device, model.backbone.config)),)
+        return (model(to_device(batch, device, model.backbone.config), raw),)
 
-    scores = torch.cat([_run(run, group, cached)[0] for group in groups])
+    scores = torch.cat([_run(model, run, group, cached)[0] for group in groups])
     order = np.concatenate(groups)
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
@@ -151,9 +152,16 @@ def _whole_lists(query_of: Positions, lengths: Positions, tokens: int) -> list[N
     return [np.flatnonzero(number[query_of] == one) for one in np.unique(number)]
 
 
-def _run(function: Callable[[Any], tuple[Tensor, ...]], argument: Any, cached: bool) -> tuple[Tensor, ...]:
+def _run(
+    model: BiEncoderModel | CrossEncoderModel,
+    function: Callable[[Any], tuple[Tensor, ...]],
+    argument: Any,
+    cached: bool,
+) -> tuple[Tensor, ...]:
+    compiled = getattr(model.backbone, "_compiled_call_impl", None) is not None  # which has kernels of its own
+
     def run(argument: Any) -> tuple[Tensor, ...]:
-        with FasterOnCPU():
+        with nullcontext() if compiled else FasterOnCPU():
             return function(argument)
 
     if not cached or not torch.is_grad_enabled():

@@ -37,6 +37,7 @@ class BiEncoderModule(RankingModule):
         gradient_checkpointing: whether each layer of the backbone is computed again in the backward pass.
         lora: a `peft.LoraConfig`, or its arguments as a dict: the backbone's own weights stay as they are, and what is
             saved has the adapters merged into them.
+        compile: whether the backbone is compiled, or arguments of `torch.compile`.
 
     Raises:
         ImportError: for `lora=` without the package peft.
@@ -73,7 +74,7 @@ class BiEncoderModule(RankingModule):
         return found
 
     def _encoded(self, texts: list[str], query: bool) -> list[TextVectors]:
-        return encode(self.model, texts, query, self.cached, self.group_tokens)
+        return encode(self.model, texts, query, self.cached, self.tokens)
 
 
 class CrossEncoderModule(RankingModule):
@@ -101,11 +102,10 @@ class CrossEncoderModule(RankingModule):
 
     def scored(self, batch: RankBatch) -> Scored:
         """See `RankingModule.scored`."""
-        logits = self.model.with_options(activation="Identity")
         flat, targets, mask = _filled(batch)
         width = len(flat) // len(batch.queries)
         lists = [flat[i : i + width] for i in range(0, len(flat), width)]
-        scores = score_pairs(logits, list(batch.queries), lists, self.cached, self.group_tokens).view(-1, width)
+        scores = score_pairs(self.model, list(batch.queries), lists, self.cached, self.tokens, raw=True).view(-1, width)
         targets, mask = (None if one is None else one.to(scores.device) for one in (targets, mask))
         return Scored(scores, targets, mask, query_ids=batch.query_ids, doc_ids=batch.doc_ids)
 

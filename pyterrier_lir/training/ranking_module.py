@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, cast
 
 import pandas as pd
@@ -19,13 +20,14 @@ from ..data.runs import RunDataset
 from ..data.samples import RankBatch, TrainBatch
 from ..engine import Engine
 from ..memory import keep_freed_memory
-from ..models import BiEncoderModel, CrossEncoderModel
+from ..models import BiEncoderModel, CrossEncoderModel, Layout
 from .adapters import adapt, merged
 from .cpu_functions import again
 from .inference import engine_of, everyones, name_of, re_rank, search
 from .objectives import InBatchCrossEntropy
 from .schedules import Schedule
 from .scored import Loss, Scored
+from .sharded import is_sharded, shard, whole
 from .validation import Rescored, judgements_of, measured, measures_of
 
 LossFunctions = Sequence[Loss | tuple[Loss, float] | tuple[Loss, float, Schedule]]
@@ -66,6 +68,7 @@ class RankingModule(LightningModule):
         group_tokens: int | None = None,
         gradient_checkpointing: bool = False,
         lora: Any = None,
+        compile: bool | Mapping[str, Any] = False,
     ) -> None:
         super().__init__()
         if (model is None) == (model_name_or_path is None):
@@ -84,7 +87,10 @@ class RankingModule(LightningModule):
             self.model.backbone.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": again})
         if lora is not None:
             adapt(self.model.backbone, lora)
-        self._optimizer: torch.optim.Optimizer | None = None
+        if compile is not False:
+            self.model.backbone.compile(**{"dynamic": True, **({} if compile is True else compile)})
+        self._optimizer: Callable[[Any], torch.optim.Optimizer] | None = None
+        self._whole: tuple[Any, ...] = ()  # a copy, hidden from torch, where weights are spread
         self.found: Any = None  # the run of the dataset under way, where it was made before
         self.retriever: Any = None  # of the index that is searched
 
@@ -127,6 +133,20 @@ class RankingModule(LightningModule):
                 parameter.requires_grad_(parameter.requires_grad and parameter.grad is not None)
                 parameter.grad = None
 
+    def configure_model(self) -> None:
+        """Spread the weights over the processes, where the trainer's strategy is Lightning's ModelParallelStrategy."""
+        if self._device_mesh is not None and not is_sharded(self.model):
+            self._whole = (shard(self.model, self._device_mesh["data_parallel"]),)
+
+    def whole(self) -> BiEncoderModel | CrossEncoderModel:
+        """The model; where its weights are spread over processes a copy, which every process has to ask for."""
+        return whole(self.model, *self._whole) if self._whole else self.model
+
+    @property
+    def tokens(self) -> int | None:
+        """Most tokens of a group; with spread weights all are one, as processes take the same number of steps."""
+        return 1 << 40 if self._whole else self.group_tokens
+
     def on_train_start(self) -> None:
         """Dropout on; every layer on PyTorch's kernels, as shortcuts have no gradients."""
         keep_freed_memory()
@@ -152,6 +172,8 @@ class RankingModule(LightningModule):
         if not self.losses:
             raise ValueError("Nothing to train for: give loss_functions=[...].")
         scored = self.scored(batch)
+        if self.trainer.global_step == 0:
+            scored.warn_of_equal_targets()
         total = scored.scores.new_zeros(())
         for loss, weight, schedule in self.losses:
             value = loss(scored)
@@ -171,7 +193,7 @@ class RankingModule(LightningModule):
         """Collect rankings anew, by the model as it is used for inference."""
         self._plain, self.model.plain = self.model.plain, False
         precision: Any = "bf16" if str(self.trainer.precision).startswith("bf16") else "float32"
-        self._engine = Engine(self.model.eval(), device=str(self.device), precision=precision)
+        self._engine = Engine(self.whole().eval(), device=str(self.device), precision=precision)
         self._rescored: dict[int, Rescored] = {}
 
     def validation_step(self, batch: RankBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -236,13 +258,13 @@ class RankingModule(LightningModule):
 
     def set_optimizer(self, optimizer: type[torch.optim.Optimizer], **settings: Any) -> Self:
         """Take another optimiser than AdamW, over all parameters, at a constant rate."""
-        self._optimizer = optimizer(self.parameters(), **settings)
+        self._optimizer = partial(optimizer, **settings)
         return self
 
     def configure_optimizers(self) -> Any:
         """AdamW, without weight decay for biases and norms; the head may learn faster than the backbone."""
         if self._optimizer is not None:
-            return self._optimizer
+            return self._optimizer(self.parameters())
         optimizer = torch.optim.AdamW(self._groups(), lr=self.learning_rate)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.schedule.over(self.steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -274,9 +296,14 @@ class RankingModule(LightningModule):
                      if saved.get(name) != own.get(name)]  # fmt: skip
             raise ValueError(f"The checkpoint was written with another configuration: {', '.join(other)}.")
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write a folder that `LIRReRanker` and `LIRBiEncoder` open; adapters are merged into the weights."""
-        merged(self.model).save_pretrained(folder)
+    def save_pretrained(self, folder: str | os.PathLike[str], layout: Layout | None = None) -> None:
+        """Write a folder that `LIRReRanker` and `LIRBiEncoder` open; adapters are merged into the weights.
+
+        Args:
+            layout: which other library opens it too: "Lightning IR" or "sentence-transformers"; None for the former
+                where it has the model type.
+        """
+        merged(self.whole()).save_pretrained(folder, layout)
 
 
 def _weighted(loss: Any) -> tuple[Loss, float, Schedule | None]:

@@ -74,8 +74,9 @@ class RefreshNegatives(Callback):
         if step % self.every_n_steps or step in (self._step, 0, trainer.max_steps):
             return
         self._step = step
+        whole = pl_module.whole()
         if trainer.is_global_zero:
-            with inference(pl_module.model) as model:
+            with inference(whole) as model:
                 mined = self.mine(model, str(pl_module.device))
             self.folder.mkdir(parents=True, exist_ok=True)
             mined.to_json(self._path(), orient="records", lines=True)

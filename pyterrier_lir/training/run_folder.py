@@ -55,10 +55,11 @@ class RunFolder(SaveConfigCallback):
 
     def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         """Write what came out."""
+        exported = any(isinstance(one, ExportCallback) for one in trainer.callbacks)  # type: ignore[attr-defined]
+        if stage == "fit" and not exported:
+            export(trainer, pl_module, self.folder / "model")
         if not trainer.is_global_zero:
             return
-        if stage == "fit" and not any(isinstance(one, ExportCallback) for one in trainer.callbacks):  # type: ignore[attr-defined]
-            export(trainer, pl_module, self.folder / "model")
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         facts = {
             "command": self.command,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -52,6 +53,20 @@ class Scored:
         if self.targets is None:
             raise ValueError("The loss needs targets, which the training dataset does not give: set its targets=.")
         return self.targets
+
+    def warn_of_equal_targets(self) -> None:
+        """Warn where the targets of no query tell its documents apart, from which no order is learned."""
+        if self.targets is None or self.targets.shape[1] < 2:
+            return
+        there = torch.ones_like(self.targets, dtype=torch.bool) if self.mask is None else self.mask
+        largest, smallest = (one.masked_fill(~there, worst).amax(1)
+                             for one, worst in ((self.targets, -torch.inf), (-self.targets, -torch.inf)))  # fmt: skip
+        if bool((largest == -smallest).all()):
+            warnings.warn(
+                f"All documents of each of the {len(largest)} queries of the first batch have equal targets, from "
+                "which no order is learned: check targets= and the judgements of the training dataset.",
+                stacklevel=2,
+            )
 
     def vectors(self) -> tuple[list[TextVectors], list[TextVectors]]:
         """The vectors of queries and documents."""

@@ -11,7 +11,7 @@ from typing import Any
 import ir_measures
 import numpy as np
 import pandas as pd
-from lightning import Callback, LightningModule, Trainer
+from lightning import Callback, Trainer
 from torch import distributed
 
 from ..data.samples import RankBatch
@@ -107,11 +107,12 @@ class RetrievalValidation(Callback):
         self.dataset, self.evaluation_metrics = dataset, tuple(evaluation_metrics)
         self.num_results, self.name = num_results, name
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Index, search and measure, in the first process."""
         values: list[Any] = [None]
+        whole = pl_module.whole()
         if trainer.is_global_zero:
-            with inference(pl_module.model) as model:
+            with inference(whole) as model:
                 values = [self.measure(model, str(pl_module.device))]
         if distributed.is_available() and distributed.is_initialized():
             distributed.broadcast_object_list(values)

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pyterrier as pt
 
-from pyterrier_lir import DocumentationDataset
+from pyterrier_lir import DocumentationDataset, LIRBiEncoder
 from pyterrier_lir.data import RunDataset, open_source
 from pyterrier_lir.demo import first_stage
 from tests.benchmarks.encode import DATA
@@ -26,14 +26,14 @@ class Task:
         docs: texts by docno.
         topics, qrels: of the test.
         bm25: BM25's results of the test topics.
-        samples: what to train on, for a number of documents of each query.
+        samples: what to train on, for a number of documents of each query and perhaps a teacher of their order.
     """
 
     docs: dict[str, str]
     topics: pd.DataFrame
     qrels: pd.DataFrame
     bm25: pd.DataFrame
-    samples: Callable[[int], RunDataset]
+    samples: Callable[[int, Any], RunDataset]
 
     @property
     def corpus(self) -> list[dict[str, str]]:
@@ -57,9 +57,12 @@ def qrels_of(path: Path) -> pd.DataFrame:
     return read(path, ["qid", "iteration", "docno", "label"]).astype({"label": int}).drop(columns="iteration")
 
 
-def bm25_samples(run: pd.DataFrame, topics: pd.DataFrame, qrels: pd.DataFrame, docs: dict[str, str], size: int
-                 ) -> RunDataset:  # fmt: skip
+def bm25_samples(run: pd.DataFrame, topics: pd.DataFrame, qrels: pd.DataFrame, docs: dict[str, str], size: int,
+                 teacher: LIRBiEncoder | None) -> RunDataset:  # fmt: skip
     """One relevant document that BM25 found, and others that it found and that are not judged relevant.
+
+    With a teacher, targets are its similarity and BM25's score, standardised over a query's documents and added up; the
+    relevant ones are on top.
 
     What BM25 does not find is left out: in nfcorpus most of it is judged by links between pages, and models learn
     nothing from it.
@@ -68,8 +71,18 @@ def bm25_samples(run: pd.DataFrame, topics: pd.DataFrame, qrels: pd.DataFrame, d
     found, good = run.groupby("qid").size(), relevant.groupby("qid").size()
     enough = found.index[(found - good.reindex(found.index).fillna(found)) >= size - 1]
     texts = {"queries": dict(zip(topics["qid"], topics["query"], strict=True)), "docs": docs, "qrels": qrels}
-    return RunDataset(run.loc[run["qid"].isin(enough), RESULT], sample_size=size, sampling_strategy="single_relevant",
-                      targets="relevance", dataset=texts)  # fmt: skip
+    run = run.loc[run["qid"].isin(enough), RESULT]
+    if teacher is not None:
+        run = run.merge(topics, on="qid")
+        similar = teacher.scorer()(run.assign(text=run["docno"].map(docs)))
+        both = run.merge(similar[["qid", "docno", "score"]], on=["qid", "docno"], suffixes=("", "_teacher"))
+        both = both.merge(qrels, on=["qid", "docno"], how="left")
+        lists = both.groupby("qid")
+        parts = [((both[name] - lists[name].transform("mean")) / lists[name].transform("std")).fillna(0)
+                 for name in ("score", "score_teacher")]  # fmt: skip
+        run = both.assign(score=parts[0] + parts[1] + 10 * (both["label"].fillna(0) > 0))[RESULT]
+    return RunDataset(run, sample_size=size, sampling_strategy="single_relevant",
+                      targets="relevance" if teacher is None else "score", dataset=texts)  # fmt: skip
 
 
 def nfcorpus(folder: Path) -> Task:
@@ -80,7 +93,7 @@ def nfcorpus(folder: Path) -> Task:
     train = topics_of(place / "topics.train.tsv"), qrels_of(place / "qrels.train.txt")
     return Task(docs, topics_of(place / "topics.tsv"), qrels_of(place / "qrels.txt"),
                 pt.io.read_results(str(place / "runs" / "bm25.run.gz"))[RESULT],
-                lambda size: bm25_samples(run, *train, docs, size))  # fmt: skip
+                lambda *chosen: bm25_samples(run, *train, docs, *chosen))  # fmt: skip
 
 
 def documentation(folder: Path) -> Task:
@@ -92,7 +105,7 @@ def documentation(folder: Path) -> Task:
     qrels = dataset.get_qrels("train")
     run = bm25(train)
     return Task(docs, test, dataset.get_qrels("test"), bm25(test)[RESULT],
-                lambda size: bm25_samples(run, train, qrels, docs, size))  # fmt: skip
+                lambda *chosen: bm25_samples(run, train, qrels, docs, *chosen))  # fmt: skip
 
 
 def trec_dl(folder: Path) -> Task:
@@ -105,7 +118,7 @@ def trec_dl(folder: Path) -> Task:
     texts = {"queries": queries, "docs": dict(open_source(train).docs.stretch(0, None))}
     return Task(dict(open_source(test).docs.stretch(0, None)), topics_of(test / "topics.tsv"),
                 qrels_of(test / "qrels.full.txt"), pt.io.read_results(str(test / "runs" / "bm25.run.gz"))[RESULT],
-                lambda size: RunDataset(pd.concat(parts)[RESULT], sample_size=size, sampling_strategy="random",
+                lambda size, _: RunDataset(pd.concat(parts)[RESULT], sample_size=size, sampling_strategy="random",
                                         targets="rank", dataset=texts))  # fmt: skip
 
 

@@ -10,15 +10,18 @@ from typing import Any
 import pandas as pd
 import pyterrier as pt
 
-from .config import BiEncoderConfig, CrossEncoderConfig
-from .data import RunDataset, TupleDataset, mine_negatives
-from .pipeline import LIRIndexer, LIRReRanker, LIRRetriever
+from ..config import BiEncoderConfig, CrossEncoderConfig
+from ..data import RunDataset, TupleDataset, mine_negatives
+from .reranker import LIRReRanker
+from .retrieval import LIRIndexer, LIRRetriever
 
 _COLUMNS = ("qid", "query", "docno", "text")
 
 
 class Trainable(pt.Estimator):
     """A re-ranker that is fitted in its place: `(bm25 >> get_text >> Trainable(...)).fit(...)`.
+
+    `LIRReRanker(...).trainable(folder, ...)` and `LIRBiEncoder(...).trainable(folder, ...)` make one too.
 
     Fitting takes the documents that the stages in front find and that are not judged relevant as negatives, trains,
     writes the model to a folder, and leaves the trained model in the pipeline.  Before, the transformer scores with the
@@ -42,9 +45,10 @@ class Trainable(pt.Estimator):
         index, corpus: for bi-encoders, an index that is built with the trained model, of the documents that `corpus()`
             iterates over; then topics without documents are searched for.
         trainer, module: further arguments of `LightningIRTrainer` and of the Lightning module.
-        settings: of `LIRReRanker` (or `LIRRetriever`).
+        settings: of `LIRReRanker` (or `LIRRetriever`); `max_length` and `instruction` hold in training too.
 
     Raises:
+        TypeError: for a loaded model instead of its name.
         ValueError: at fitting, for topics without documents, or where no query has both positives and negatives.
     """
 
@@ -69,8 +73,12 @@ class Trainable(pt.Estimator):
         module: dict[str, Any] | None = None,
         **settings: Any,
     ) -> None:
+        if not isinstance(model, (str, os.PathLike)):
+            raise TypeError(f"model={model!r}; allowed: a hub id or a folder, which training starts from anew.")
         if (index is None) != (corpus is None):
             raise ValueError("index= and corpus= belong together: where the index is, and what is in it.")
+        if index is None:
+            LIRReRanker(model, **settings)  # refuses settings that it does not have
         self.model, self.folder, self.config, self.loss_functions = model, Path(folder), config, loss_functions
         self.n, self.skip_top, self.mining, self.docs = n, skip_top, mining or {}, docs
         self.batch_size, self.max_epochs, self.learning_rate = batch_size, max_epochs, learning_rate
@@ -109,7 +117,7 @@ class Trainable(pt.Estimator):
             topics_or_res_tr, qrels_tr: results to learn from, and what is relevant.
             topics_or_res_va, qrels_va: results whose re-ranking decides which epoch is kept; None keeps the last.
         """
-        from .training import ExportCallback, LightningIRDataModule, LightningIRTrainer
+        from ..training import ExportCallback, LightningIRDataModule, LightningIRTrainer
 
         for name, frame in (("training", topics_or_res_tr), ("validation", topics_or_res_va)):
             lacking = [] if frame is None else [column for column in _COLUMNS if column not in frame.columns]
@@ -151,9 +159,9 @@ class Trainable(pt.Estimator):
         return RunDataset(results[columns], dataset=texts)
 
     def _module(self, validate: bool) -> Any:
-        from .models import BiEncoderModel, load_model
-        from .training import BiEncoderModule, CrossEncoderModule
-        from .training.objectives import InBatchCrossEntropy, InfoNCE
+        from ..models import BiEncoderModel, load_model
+        from ..training import BiEncoderModule, CrossEncoderModule
+        from ..training.objectives import InBatchCrossEntropy, InfoNCE
 
         kinds = {BiEncoderConfig: BiEncoderModule, CrossEncoderConfig: CrossEncoderModule}
         settings: dict[str, Any] = {"learning_rate": self.learning_rate, **self.module}
@@ -162,7 +170,8 @@ class Trainable(pt.Estimator):
             kind: Any = kinds[type(self.config)]
             settings |= {"model_name_or_path": self.model, "config": self.config}
         else:
-            model = load_model(self.model)
+            changes = {name: self.settings[name] for name in ("max_length", "instruction") if name in self.settings}
+            model = load_model(self.model).with_options(**changes)
             kind = BiEncoderModule if isinstance(model, BiEncoderModel) else CrossEncoderModule
             settings["model"] = model
         usual = [InfoNCE()] if kind is CrossEncoderModule else [InBatchCrossEntropy()]
