@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
@@ -14,10 +15,11 @@ import pyterrier as pt
 import pytest
 import yaml
 
-from pyterrier_lir import LIRReRanker
+from pyterrier_lir import LIRReRanker, data
 from pyterrier_lir.cli import main
 from pyterrier_lir.commands import kept_runs, stages
 from pyterrier_lir.commands.runs import read_run
+from pyterrier_lir.data.documentation import DocumentationDataset
 from tests import shared_collections
 from tests.tiny_collection import QRELS, QUERIES, RUN, write_collection
 
@@ -131,6 +133,20 @@ def test_bm25_is_a_stage_and_flags_win_over_the_file(folder: Path, tmp_path: Pat
     table = pd.read_csv("other/table.csv")
     assert list(table.columns) == ["name", "RR@10", "P@1"]
     assert table["RR@10"][0] == 1  # each query shares its rarest words with its document
+
+
+def test_the_documentation_is_a_dataset_and_a_plot_that_cannot_be_drawn_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyterrier_pisa")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(data, "DocumentationDataset", lambda: DocumentationDataset(["more_itertools"]), raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    config = write(tmp_path / "e.yaml", dataset="documentation", systems={"BM25": ["bm25", {"cutoff": 10}]},
+                   metrics=["RR@10"], out="out")  # fmt: skip
+    assert main(["experiment", "--config", config]) == 0
+    assert pd.read_csv("out/table.csv")["RR@10"][0] > 0.3
+    assert "out/plot.png is not drawn: pip install 'pyterrier-lir[plots]'" in capsys.readouterr().err
 
 
 def test_an_interrupted_experiment_keeps_what_has_finished(

@@ -10,16 +10,21 @@ import inspect
 import json
 import types
 import typing
+from argparse import RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Union
 
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
 
 from .config_errors import ConfigError, diagnose, did_you_mean, explain, locate
 
 Function = Callable[..., None]
 _OWN = ("config", "print_config", "help", "debug")  # flags of every command
+
+
+class _Formatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Descriptions as they are written, with the YAML in them."""
 
 
 def run(name: str, function: Function, words: Sequence[str]) -> None:
@@ -57,6 +62,7 @@ def parser_of(name: str, function: Function) -> ArgumentParser:
         usage=" ".join(f"pyterrier-lir {name} {first} [--FLAG VALUE ...]".split()),
         description=text.strip(),
         epilog="--debug shows where an error came from.",
+        formatter_class=_Formatter,
         exit_on_error=False,
     )
     parser.add_argument("--config", action="config", help="a YAML file of flags; those behind it on the line win.")

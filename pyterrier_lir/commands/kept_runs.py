@@ -119,7 +119,7 @@ def file_name(name: str) -> str:
     """A system's name as a file may be called; the names of two systems stay apart.
 
     >>> file_name("BM25"), file_name("BM25 >> mono")
-    ('BM25', 'BM25_mono-8a65c4')
+    ('BM25', 'BM25_mono-e64bf6')
     """
     plain = re.sub(r"[^\w.+-]+", "_", name)
     return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
