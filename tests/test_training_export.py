@@ -58,11 +58,11 @@ def test_sequence_classification_opens_in_cross_encoder(tiny: Tiny, tmp_path: Pa
 
 
 BAD: dict[str, tuple[Any, str]] = {
-    "colbert": (BiEncoderConfig.colbert(), "only dense bi-encoders"),
-    "markers": (BiEncoderConfig(add_marker_tokens=True), "no words for markers"),
-    "poolings": (BiEncoderConfig(query_pooling_strategy="first"), "pools queries and documents alike"),
+    "colbert": (BiEncoderConfig.colbert(), "only dense models with one output"),
+    "markers": (BiEncoderConfig(add_marker_tokens=True), "add_marker_tokens=True"),
+    "poolings": (BiEncoderConfig(query_pooling_strategy="first"), "is not doc_pooling_strategy"),
     "sum": (BiEncoderConfig(query_pooling_strategy="sum", doc_pooling_strategy="sum"), "no pooling sum"),
-    "cross": (CrossEncoderConfig(), "only dense bi-encoders"),
+    "cross": (CrossEncoderConfig(), "only sequence classifiers"),
 }
 
 
