@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -429,3 +430,41 @@ def test_imputation_is_named_where_it_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="candidate_k is an option of"):
         index.retriever("plaid", candidate_k=9)(topics(1))
     assert len(index.retriever("plaid", num_results=5, imputation_strategy="min")(topics(1))) == 5
+
+
+# fast-plaid
+
+
+def test_fast_plaid_scores_exactly_what_it_finds(tmp_path: Path) -> None:
+    pytest.importorskip("fast_plaid")
+    docs, allowed = documents(3_000, empty=4), [f"d{i}" for i in range(0, 3_000, 2)]
+    for stored in ({"dtype": "float16"}, {"bits": 4}):
+        index = built(tmp_path / str(stored), docs, **stored)
+        scores = brute_force(index, topics())
+        for restriction in ({}, {"docnos": allowed}):
+            settings = {"num_results": 20, "n_full_scores": 1_000, "n_ivf_probe": 64, **restriction}
+            found = index.retriever("fast-plaid", **settings)(topics())
+            exact = index.retriever(num_results=20, **restriction)(topics())
+            assert recall(found, exact) >= 0.9
+            own = [
+                scores[int(qid[1:]), int(docno[1:])] for qid, docno in zip(found["qid"], found["docno"], strict=True)
+            ]
+            np.testing.assert_allclose(found["score"], own, rtol=1e-4)
+    assert len(index.retriever("fast-plaid", num_results=4_000)(topics(1))) == 3_000
+    plain = built(tmp_path / "plain", docs, config=CONFIG)
+    with pytest.raises(ValueError, match="for vectors of length 1"):
+        plain.retriever("fast-plaid")(topics(1))
+
+
+def test_fast_plaid_is_named_where_it_is_missing_or_of_another_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = built(tmp_path / "x", documents(30))
+    with monkeypatch.context() as patched:
+        patched.setattr("importlib.util.find_spec", lambda name: None)
+        with pytest.raises(ImportError, match=r"pip install 'pyterrier-lir\[fast-plaid\]'"):
+            index.retriever("fast-plaid")(topics(1))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)  # installed, but of no use
+    monkeypatch.setitem(sys.modules, "fast_plaid.search", None)
+    with pytest.raises(ImportError, match=r"cannot be loaded with torch .*pyterrier-lir\[fast-plaid\]"):
+        index.retriever("fast-plaid")(topics(1))

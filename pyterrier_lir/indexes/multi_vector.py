@@ -191,9 +191,7 @@ class LIRMultiVectorIndex(LIRIndex):
         ids = np.asarray(self._map(shard, "ids")[_rows_of(starts, lengths)]) if self.with_ids else None
         return TokenVectors(self._values(shard, starts, lengths), offsets, ids)
 
-    def _values(
-        self, shard: Shard, starts: NDArray[np.int64], lengths: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
+    def _values(self, shard: Shard, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.float32]:
         """The vectors of the rows from `starts[i]` to `starts[i] + lengths[i]` for each i."""
         if self.codec is not None:
             codes, residuals = self._map(shard, "codes"), self._map(shard, "residuals")
