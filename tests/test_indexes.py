@@ -348,6 +348,9 @@ def test_retrievers_see_what_changes_behind_them(kind: str, index: LIRIndex) -> 
     open_index(str(index.path)).indexer(**settings).index([best])
     assert retrieve(topics)[["docno", "text"]].to_numpy().tolist() == [["back", "again"]]
     assert len(index.scorer()(topics.assign(docno="back"))) == 1
+    open_index(str(index.path)).indexer(**settings, replace=True).index([best])
+    assert (len(index), index.delete(["back"])) == (2_499, 1)  # the one that came last
+    assert retrieve(topics)["docno"][0] == third
 
 
 def test_builds_killed_before_their_last_steps_are_whole(kind: str, tmp_path: Path) -> None:
@@ -593,6 +596,11 @@ def test_fields_come_with_results_and_with_scores(kind: str, built: dict[str, LI
     for scorer in (index.scorer(include_fields=["text"]), index.retriever(include_fields=["text"])):
         assert scorer(first_stage)["text"].tolist() == found["text"].tolist()
         assert "text" in scorer(first_stage.head(0)).columns
+    loaded = pt.text.get_text(index, ["text"])(first_stage)
+    assert loaded["text"].tolist() == found["text"].tolist()
+    assert {"text", "year"} <= set(pt.text.get_text(index)(first_stage).columns)
+    with pytest.raises(ValueError, match=r"does not hold, first qid='q0', docno='nobody'"):
+        index.text_loader()(first_stage.assign(docno="nobody"))
 
 
 def test_engines_and_options_are_checked(kind: str, built: dict[str, LIRIndex]) -> None:

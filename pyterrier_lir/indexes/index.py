@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,7 @@ from .storage import META, Mode, Shard, comparable, delete, read_meta, shards_of
 
 if TYPE_CHECKING:
     from .indexer import Indexer
-    from .retriever import IndexScorer, Retriever
+    from .retriever import FieldLoader, IndexScorer, Retriever
 
 Mask = NDArray[np.bool_]
 
@@ -98,6 +98,7 @@ class LIRIndex(pt.Artifact):
         return int(self.meta["docs"])
 
     def __len__(self) -> int:
+        self.refresh()
         return self.docids - (0 if self.deleted is None else int(self.deleted.sum()))
 
     def docnos_of(self, docids: Docids) -> NDArray[np.object_]:
@@ -172,6 +173,7 @@ class LIRIndex(pt.Artifact):
         """The documents with their vectors and stored fields, as an indexer reads them."""
         from .indexer import rows_of
 
+        self.refresh()
         column = VECTOR_COLUMNS[self.KIND][1]
         for docids in self._alive(1_024):
             vectors = self.vectors_of(docids)
@@ -206,12 +208,27 @@ class LIRIndex(pt.Artifact):
 
         return IndexScorer(self, **settings)
 
+    def text_loader(
+        self, fields: Sequence[str] | str | Literal["*"] = "*", *, verbose: bool = False
+    ) -> FieldLoader:
+        """The transformer that adds stored fields to results, as `pt.text.get_text(index)` asks for.
+
+        Args:
+            fields: their names, or `*` for all.
+            verbose: is for other text loaders.
+        """
+        from .retriever import FieldLoader
+
+        names = self.meta["fields"] if fields == "*" else [fields] if isinstance(fields, str) else fields
+        return FieldLoader(self, names)
+
     def delete(self, docnos: Iterable[str]) -> int:
         """Delete documents: no search finds them any more.  `compact` gives their room back.
 
         Returns:
             how many there were.
         """
+        self.refresh()
         found = self.docids_of(docnos)
         found = np.unique(found[found >= 0])
         if len(found):
@@ -223,6 +240,7 @@ class LIRIndex(pt.Artifact):
 
     def compact(self) -> Self:
         """Write the index anew without its deleted documents; docnos stay, docids change."""
+        self.refresh()
         if self.deleted is not None:
             self._copy([self], self.folder, "overwrite")
             self.reopen()
@@ -244,6 +262,8 @@ class LIRIndex(pt.Artifact):
         opened = [part if isinstance(part, LIRIndex) else cls(part) for part in parts]
         if not opened:
             raise ValueError("merge needs at least one index.")
+        for part in opened:
+            part.refresh()
         opened[0]._copy(opened, Path(path), "create")
         return cls(path)
 

@@ -61,15 +61,20 @@ class _OnIndex(pt.Transformer):
         codes, first = np.unique(pd.factorize(inp["qid"].astype(object))[0], return_index=True)
         query_of = pd.factorize(inp["qid"].astype(object))[0]
         queries = self.index._queries(inp.iloc[first[np.argsort(codes)]])
-        docids = self.index.docids_of(inp["docno"].astype(object))
-        if (docids < 0).any():
-            row = int((docids < 0).argmax())
-            raise ValueError(
-                f"{(docids < 0).sum()} of {len(inp)} rows have a docno that {self.index!r} does not hold, first "
-                f"qid={inp['qid'].iloc[row]!r}, docno={inp['docno'].iloc[row]!r}."
-            )
+        docids = self._docids(inp)
         scored = pt.model.add_ranks(inp.assign(score=self._scores(queries, query_of, docids)))
         return self._with_fields(scored, self.include_fields, docids)
+
+    def _docids(self, inp: pd.DataFrame) -> Positions:
+        """The docids of rows."""
+        docids = self.index.docids_of(inp["docno"].astype(object))
+        if (docids < 0).any():
+            row = inp.iloc[int((docids < 0).argmax())]
+            first = ", ".join(f"{name}={row[name]!r}" for name in ("qid", "docno") if name in inp.columns)
+            raise ValueError(
+                f"{(docids < 0).sum()} of {len(inp)} rows have a docno that {self.index!r} does not hold, first {first}."
+            )
+        return docids
 
     def _scores(self, queries: Vectors, query_of: Positions, docids: Positions) -> np.ndarray:
         out = np.empty(len(docids))
@@ -108,6 +113,30 @@ class IndexScorer(_OnIndex):
 
     def __repr__(self) -> str:
         return f"{self.index!r}.scorer()"
+
+
+class FieldLoader(_OnIndex):
+    """Adds stored fields to results: `retriever >> index.text_loader()`, or `pt.text.get_text(index)`.
+
+    Args:
+        index: that holds the documents.
+        include_fields: which.
+
+    Raises:
+        ValueError: for documents that the index does not hold, or fields that it does not store.
+    """
+
+    def __init__(self, index: LIRIndex, include_fields: Iterable[str]) -> None:
+        self.index, self.include_fields = index, tuple(include_fields)
+
+    def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
+        """The same rows with the fields' columns."""
+        pt.validate.columns(inp, includes=["docno"])
+        self.index.refresh()
+        return self._with_fields(inp, self.include_fields, self._docids(inp))
+
+    def __repr__(self) -> str:
+        return f"{self.index!r}.text_loader({list(self.include_fields)!r})"
 
 
 class Retriever(_OnIndex):
