@@ -157,6 +157,8 @@ class BiEncoderConfig(Config):
         similarity_function: `dot`, `cosine`, or `l2` (negated Euclidean distance).
         query_aggregation_function, doc_aggregation_function: how similarities of token pairs become a score.
         exact_match: token vectors meet only where their tokens are equal (COIL).
+        imputation_strategy: what stands for the similarities of tokens that approximate retrieval did not retrieve:
+            `gather` computes them, `min` takes the least that was retrieved (XTR, arXiv:2304.01982).
     """
 
     query_length: int | None = 32
@@ -193,6 +195,7 @@ class BiEncoderConfig(Config):
     query_aggregation_function: Aggregation = "sum"
     doc_aggregation_function: Aggregation = "max"
     exact_match: bool = False
+    imputation_strategy: Literal["gather", "min"] = "gather"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import pickle
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,7 +41,7 @@ def vector_of(kind: str, seed: int) -> Any:
         return {WORDS[i]: float(rng.uniform(0.1, 2)) for i in chosen}
     rows = 1 if kind == "dense" else int(rng.integers(2, 6))
     vectors = CENTRES[rng.integers(0, len(CENTRES), rows)] + 0.3 * rng.standard_normal((rows, 16)).astype(np.float32)
-    return vectors[0] if kind == "dense" else vectors
+    return vectors[0] if kind == "dense" else vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def documents(kind: str, count: int, start: int = 0) -> list[dict[str, Any]]:
@@ -316,6 +317,116 @@ def test_merged_parts_search_as_the_whole(kind: str, index: LIRIndex, tmp_path: 
         KINDS[kind].merge([parts[0], parts[0]], tmp_path / "twice")
 
 
+def test_of_documents_with_one_docno_the_last_stays(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyterrier_lir.indexes.indexer._ROWS", 16)
+    docs = documents(kind, 20)
+    docs[15] = {**docs[15], "docno": "d3"}  # in one shard
+    docs[18] = {**docs[18], "docno": "d1"}  # in another
+    made = KINDS[kind](tmp_path / "x.lir")
+    with pytest.raises(ValueError, match="docno 'd3' comes twice"):
+        made.indexer(shard_docs=16).index(docs)
+    made.indexer(mode="overwrite", replace=True, shard_docs=16).index(docs)
+    assert len(made.shards) == 2
+    assert len(made) == 18
+    assert made.docids_of(["d3", "d1", "d0", "d15"]).tolist() == [15, 18, 0, -1]
+    assert [doc["docno"] for doc in made.get_corpus_iter()].count("d3") == 1
+    assert made.delete(["d3"]) == 1
+    assert made.docids_of(["d3"]).tolist() == [-1]
+    assert KINDS[kind].merge([made], tmp_path / "merged").docids == 17
+
+
+def test_retrievers_see_what_changes_behind_them(kind: str, index: LIRIndex) -> None:
+    topics, retrieve = queries(kind, 1), index.retriever(num_results=1, include_fields=["text"])
+    first = retrieve(topics)["docno"][0]
+    index.delete([first])
+    second = retrieve(topics)["docno"][0]
+    open_index(str(index.path)).delete([second])  # as another process would
+    third = retrieve(topics)["docno"][0]
+    assert len({first, second, third}) == 3
+    best = {**documents(kind, 1, int(first[1:]))[0], "docno": "back", "text": "again"}
+    settings: dict[str, Any] = {"mode": "append", "include_fields": ["text", "year"]}
+    open_index(str(index.path)).indexer(**settings).index([best])
+    assert retrieve(topics)[["docno", "text"]].to_numpy().tolist() == [["back", "again"]]
+    assert len(index.scorer()(topics.assign(docno="back"))) == 1
+    open_index(str(index.path)).indexer(**settings, replace=True).index([best])
+    assert (len(index), index.delete(["back"])) == (2_499, 1)  # the one that came last
+    assert retrieve(topics)["docno"][0] == third
+
+
+def test_builds_killed_before_their_last_steps_are_whole(kind: str, tmp_path: Path) -> None:
+    index = KINDS[kind](tmp_path / "x.lir").indexer(shard_docs=16).index(documents(kind, 40))
+    expected = files_of(index.folder)
+    building = tmp_path / "x.lir.building"
+    index.folder.rename(building)  # killed between the two renames
+    (building / "build.json").write_text('{"base": [], "copies": false, "shards": []}')
+    assert len(KINDS[kind](tmp_path / "x.lir")) == 40
+    (tmp_path / "x.lir.old").mkdir()  # killed before what was replaced was removed
+    assert files_of(index.compact().folder) == expected
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["x.lir"]
+
+
+def test_interrupted_copies_are_begun_anew(kind: str, index: LIRIndex, tmp_path: Path) -> None:
+    index.delete(["d1"])
+    state = json.dumps({"header": {}, "base": [], "copies": True, "shards": []})
+    for name in ("x.lir", "merged.lir"):
+        (tmp_path / f"{name}.building").mkdir()
+        (tmp_path / f"{name}.building" / "build.json").write_text(state)
+    assert index.compact().docids == 2_499
+    assert len(KINDS[kind].merge([index], tmp_path / "merged.lir")) == 2_499
+    (tmp_path / "x.lir.building").mkdir()  # but not what was encoded
+    (tmp_path / "x.lir.building" / "build.json").write_text(state.replace("true", "false"))
+    index.delete(["d2"])
+    with pytest.raises(FileExistsError, match="interrupted build"):
+        index.compact()
+
+
+def test_a_model_is_known_by_its_weights_wherever_it_lies(kind: str, tmp_path: Path) -> None:
+    parts = [KINDS[kind](tmp_path / str(i)).indexer(model={"source": f"/{i}/model", "fingerprint": "1"})
+             .index(documents(kind, 10, 10 * i)) for i in range(2)]  # fmt: skip
+    assert len(KINDS[kind].merge(parts, tmp_path / "both")) == len(open_index(parts)) == 20
+    more = parts[0].indexer(mode="append", model={"source": "/2/model", "fingerprint": "1"})
+    assert len(more.index(documents(kind, 5, 50))) == 15
+    with pytest.raises(ValueError, match="begun with other settings"):
+        parts[0].indexer(mode="append", model={"source": "/0/model", "fingerprint": "2"}).index(documents(kind, 5, 70))
+
+
+def test_long_texts_end_a_part_of_the_index(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyterrier_lir.indexes.building.SHARD_BYTES", 1_000_000)
+    monkeypatch.setattr("pyterrier_lir.indexes.indexer._ROWS", 16)
+    docs = ({**doc, "text": "x" * 50_000} for doc in documents(kind, 64))
+    assert len(KINDS[kind](tmp_path / "x.lir").indexer(include_fields=["text"]).index(docs).shards) == 2
+
+
+def test_indexes_go_to_the_hub_and_come_back(
+    kind: str, index: LIRIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    for name in ("create_repo", "create_branch"):
+        monkeypatch.setattr(huggingface_hub, name, lambda *_, **__: None)
+
+    def upload(repo_id: str, folder_path: str, **_: Any) -> str:
+        shutil.copytree(folder_path, tmp_path / "hub")
+        return repo_id
+
+    monkeypatch.setattr(huggingface_hub, "upload_folder", upload)
+    monkeypatch.setenv("PYTERRIER_HOME", str(tmp_path / "home"))
+    index.to_hf("me/x")
+    assert (tmp_path / "hub" / "README.md").is_file()
+    download = pt.io.open_or_download_stream
+
+    def from_hub(url: str, **options: Any) -> Any:
+        assert url.startswith("https://huggingface.co/datasets/me/x/resolve/main/")
+        return download(str(tmp_path / "hub" / url.rpartition("/")[2]), **(options | {"headers": None}))
+
+    monkeypatch.setattr(pt.io, "open_or_download_stream", from_hub)
+    copy = KINDS[kind].from_hf("me/x")
+    assert type(copy) is KINDS[kind]
+    found, expected = (one.retriever(num_results=5)(queries(kind)) for one in (copy, index))
+    pd.testing.assert_frame_equal(found, expected)
+    assert Path(str(copy.path)) != index.folder
+
+
 # Searching
 
 
@@ -345,7 +456,8 @@ def all_scores(index: LIRIndex, topics: pd.DataFrame) -> pd.DataFrame:
 def test_engines_find_the_best(kind: str, name: str, built: dict[str, LIRIndex]) -> None:
     open_or_skip(kind, name)
     index, topics = built[kind], queries(kind, 12)
-    found = index.retriever(name, num_results=20)(topics)
+    settings = {"n_ivf_probe": 64} if name == "fast-plaid" else {}  # for queries of few vectors
+    found = index.retriever(name, num_results=20, **settings)(topics)
     everything = all_scores(index, topics).sort_values(["qid", "rank"])
     everything = everything[(everything["score"] > 0) | (kind != "sparse")]
     expected = everything[everything["rank"] < 20]
@@ -463,6 +575,32 @@ def test_results_are_scored_from_stored_vectors(kind: str, built: dict[str, LIRI
         assert scored["rank"].tolist() == found["rank"].tolist()
     with pytest.raises(ValueError, match=r"does not hold.*docno='nobody'"):
         index.scorer()(first_stage.assign(docno="nobody"))
+
+
+@pytest.mark.parametrize(("kind", "name"), engines())
+def test_restricted_searches_find_as_many_as_there_are(kind: str, name: str, built: dict[str, LIRIndex]) -> None:
+    open_or_skip(kind, name)
+    allowed = [f"d{i}" for i in range(0, 3_000, 8)]  # more than are compared one by one
+    for restriction, k, most in (({"docnos": allowed}, 90, 375), ({}, 2_000, 3_000)):
+        found = built[kind].retriever(name, num_results=k, **restriction)(queries(kind))
+        expected = (
+            built[kind].retriever(num_results=most, **restriction)(queries(kind)).groupby("qid").size().clip(upper=k)
+        )
+        assert found.groupby("qid").size().to_dict() == expected.to_dict()
+
+
+def test_fields_come_with_results_and_with_scores(kind: str, built: dict[str, LIRIndex]) -> None:
+    index = built[kind]
+    found = index.retriever(num_results=4, include_fields=["text"])(queries(kind))
+    first_stage = found.drop(columns=["score", "rank", "text"])
+    for scorer in (index.scorer(include_fields=["text"]), index.retriever(include_fields=["text"])):
+        assert scorer(first_stage)["text"].tolist() == found["text"].tolist()
+        assert "text" in scorer(first_stage.head(0)).columns
+    loaded = pt.text.get_text(index, ["text"])(first_stage)
+    assert loaded["text"].tolist() == found["text"].tolist()
+    assert {"text", "year"} <= set(pt.text.get_text(index)(first_stage).columns)
+    with pytest.raises(ValueError, match=r"does not hold, first qid='q0', docno='nobody'"):
+        index.text_loader()(first_stage.assign(docno="nobody"))
 
 
 def test_engines_and_options_are_checked(kind: str, built: dict[str, LIRIndex]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -365,3 +366,105 @@ def test_plaid_finds_as_many_as_there_are(tmp_path: Path) -> None:
     assert len(none.retriever("plaid", num_results=5)(topics(1))) == 3
     with pytest.raises(ValueError, match="ndocs=0; allowed"):
         index.retriever("plaid", ndocs=0)(topics(1))
+
+
+# Imputation
+
+
+def imputed(index: LIRMultiVectorIndex, query: np.ndarray, count: int) -> np.ndarray:
+    """Scores (documents,) by the `count` most similar tokens of each vector (arXiv:2304.01982, equations 4 and 5)."""
+    docs = index.vectors_of(np.arange(index.docids))
+    doc_of, scores = np.repeat(np.arange(len(docs)), docs.lengths), np.zeros(len(docs))
+    seen = np.zeros(len(docs), bool)
+    for vector in query:
+        similar = docs.values @ vector
+        least = np.sort(similar)[::-1][:count].min()
+        best = np.full(len(docs), -np.inf)
+        np.maximum.at(best, doc_of, similar)
+        seen |= best >= least
+        scores += np.maximum(best, least)
+    return np.where(seen, scores / len(query), -np.inf)
+
+
+@pytest.mark.parametrize("stored", [{"dtype": "float32"}, {"dtype": "float16"}, {"bits": 4}], ids=str)
+def test_missing_similarities_are_imputed_where_the_model_says_so(stored: dict[str, Any], tmp_path: Path) -> None:
+    config = replace(CONFIG, imputation_strategy="min", query_aggregation_function="mean")
+    index = built(tmp_path / "x", documents(2_500, empty=3), config=config, **stored)
+    given = index._queries(topics())
+    for count in (200, 50):
+        expected = np.stack([imputed(index, row, count) for row in given.rows()])
+        options = {"candidate_k": count, "nprobe": 10_000}
+        check(index, index.retriever("plaid", num_results=20, **options)(topics()), expected, 20)
+    allowed = np.arange(0, 2_500, 2)
+    part = built(tmp_path / "part", documents(2_500, empty=3)[::2], config=config, dtype="float32")
+    wanted = np.full((5, 2_500), -np.inf)
+    wanted[:, allowed] = [imputed(part, row, 200) for row in given.rows()]
+    if stored == {"dtype": "float32"}:
+        found = index.retriever("plaid", num_results=20, docnos=[f"d{i}" for i in allowed], candidate_k=200,
+                                nprobe=10_000)(topics())  # fmt: skip
+        check(index, found, wanted, 20)
+    everything = {"candidate_k": 10**6, "nprobe": 10_000}  # nothing is missing
+    exact = brute_force(index, topics())
+    exact[:, :3] = -np.inf
+    check(index, index.retriever("plaid", num_results=30, **everything)(topics()), exact, 30)
+    gathered = index.retriever("plaid", num_results=30, imputation_strategy="gather", nprobe=10_000, ndocs=10_000)
+    check(index, gathered(topics()), exact, 30)
+
+
+def test_retrieval_by_tokens_finds_most_with_few_centroids(large: dict[str, LIRMultiVectorIndex]) -> None:
+    queries = near_documents(20)
+    for index in large.values():
+        every = {"imputation_strategy": "min", "candidate_k": 300}
+        expected = index.retriever("plaid", num_results=20, **every, nprobe=10_000)(queries)
+        found = index.retriever("plaid", num_results=20, **every)(queries)
+        assert recall(found, expected) >= 0.9
+        again = LIRMultiVectorIndex(index.path).retriever("plaid", num_results=20, **every)(queries)
+        pd.testing.assert_frame_equal(again, found)
+    assert any(folder.name.endswith("-tokens") for folder in (index.folder / "engines").iterdir())
+
+
+def test_imputation_is_named_where_it_is_wrong(tmp_path: Path) -> None:
+    index = built(tmp_path / "x", documents(20, empty=20))
+    with pytest.raises(ValueError, match="imputation_strategy='zero'; allowed: 'gather', 'min'"):
+        index.retriever("plaid", imputation_strategy="zero")(topics(1))
+    with pytest.raises(ValueError, match="candidate_k is an option of"):
+        index.retriever("plaid", candidate_k=9)(topics(1))
+    assert len(index.retriever("plaid", num_results=5, imputation_strategy="min")(topics(1))) == 5
+
+
+# fast-plaid
+
+
+def test_fast_plaid_scores_exactly_what_it_finds(tmp_path: Path) -> None:
+    pytest.importorskip("fast_plaid")
+    docs, allowed = documents(3_000, empty=4), [f"d{i}" for i in range(0, 3_000, 2)]
+    for stored in ({"dtype": "float16"}, {"bits": 4}):
+        index = built(tmp_path / str(stored), docs, **stored)
+        scores = brute_force(index, topics())
+        for restriction in ({}, {"docnos": allowed}):
+            settings = {"num_results": 20, "n_full_scores": 1_000, "n_ivf_probe": 64, **restriction}
+            found = index.retriever("fast-plaid", **settings)(topics())
+            exact = index.retriever(num_results=20, **restriction)(topics())
+            assert recall(found, exact) >= 0.9
+            own = [
+                scores[int(qid[1:]), int(docno[1:])] for qid, docno in zip(found["qid"], found["docno"], strict=True)
+            ]
+            np.testing.assert_allclose(found["score"], own, rtol=1e-4)
+    assert len(index.retriever("fast-plaid", num_results=4_000)(topics(1))) == 3_000
+    plain = built(tmp_path / "plain", docs, config=CONFIG)
+    with pytest.raises(ValueError, match="for vectors of length 1"):
+        plain.retriever("fast-plaid")(topics(1))
+
+
+def test_fast_plaid_is_named_where_it_is_missing_or_of_another_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = built(tmp_path / "x", documents(30))
+    with monkeypatch.context() as patched:
+        patched.setattr("importlib.util.find_spec", lambda name: None)
+        with pytest.raises(ImportError, match=r"pip install 'pyterrier-lir\[fast-plaid\]'"):
+            index.retriever("fast-plaid")(topics(1))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)  # installed, but of no use
+    monkeypatch.setitem(sys.modules, "fast_plaid.search", None)
+    with pytest.raises(ImportError, match=r"cannot be loaded with torch .*pyterrier-lir\[fast-plaid\]"):
+        index.retriever("fast-plaid")(topics(1))

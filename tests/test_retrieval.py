@@ -85,6 +85,17 @@ def test_retrieval_finds_what_scoring_all_pairs_ranks_first(
     assert found.groupby("qid")["user"].first().to_dict() == {"q1": "ann", "q2": "bob", "q3": "cem"}
 
 
+@pytest.mark.parametrize("kind", ["mvr", "xtr"])
+def test_late_interaction_is_searched_end_to_end(
+    kind: str, tiny: Tiny, indexed: Callable[[str], str], topics: pd.DataFrame
+) -> None:
+    exact = LIRRetriever(tiny(kind), indexed(kind), num_results=12)(topics)
+    found = LIRRetriever(tiny(kind), indexed(kind), "plaid", num_results=12, options={"nprobe": 1_000})(topics)
+    assert open_index(indexed(kind)).config.imputation_strategy == ("min" if kind == "xtr" else "gather")
+    assert found["docno"].tolist() == exact["docno"].tolist()  # with so few tokens all are retrieved
+    np.testing.assert_allclose(found["score"], exact["score"], rtol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["dense", "splade", "col"])
 def test_encoders_in_front_of_an_index_make_the_same(
     kind: str,
@@ -294,6 +305,19 @@ def test_models_with_several_outputs_are_indexed_one_by_one(
         LIRIndexer(tiny("bge-m3"), tmp_path / kind, outputs=(kind,)).index(corpus)
         found = LIRRetriever(tiny("bge-m3"), tmp_path / kind, num_results=3, outputs=(kind,))(topics)
         assert len(found) >= 3
+
+
+def test_vectors_that_meet_where_tokens_are_equal_are_indexed(
+    tiny: Tiny, corpus: list[dict[str, str]], topics: pd.DataFrame, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"outputs": ("multi_vector",)}
+    LIRIndexer(tiny("coil"), tmp_path / "x.lir", dtype="float32", **settings).index(corpus)
+    found = LIRRetriever(tiny("coil"), tmp_path / "x.lir", num_results=12, **settings)(topics)
+    everything = LIRBiEncoder(tiny("coil"), **settings).scorer()(topics.merge(pd.DataFrame(corpus), how="cross"))
+    expected = everything[everything["rank"] < 12].sort_values(["qid", "rank"])
+    np.testing.assert_allclose(found["score"], expected["score"], rtol=1e-5)
+    rescored = LIRRetriever(tiny("coil"), tmp_path / "x.lir", **settings)(found.drop(columns=["score", "rank"]))
+    np.testing.assert_allclose(rescored["score"], found["score"], rtol=1e-5)
 
 
 BAD = {

@@ -1,7 +1,7 @@
 """XTR (arXiv:2304.01982): the encoder of a T5 with a projection in 2_Dense/, and no pooling.
 
-Its score is the mean over the query's tokens (equation 1).  In retrieval, similarities of tokens that were not
-retrieved are imputed; here all are computed.
+Its score is the mean over the query's tokens (equation 1).  In approximate retrieval (the engine `plaid`),
+similarities of tokens that were not retrieved are imputed (equation 5); elsewhere all are computed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def read(files: Files, options: ReadOptions) -> Checkpoint:
     config = BiEncoderConfig(
         query_length=32, doc_length=512, projection="linear_no_bias", query_pooling_strategy=None,
         doc_pooling_strategy=None, normalization_strategy="l2",
-        query_aggregation_function="mean",
+        query_aggregation_function="mean", imputation_strategy="min",
     )  # fmt: skip
     backbone = files.backbone(encoder_class(backbone_config), backbone_config, options.dtype)
     return Checkpoint(

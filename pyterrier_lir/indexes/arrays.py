@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, cast
@@ -83,6 +88,31 @@ def map_array(path: Path) -> NDArray[Any]:
     return cast("NDArray[Any]", array)
 
 
+def kept_arrays(folder: Path, names: Sequence[str], write: Callable[[Path], None]) -> dict[str, NDArray[Any]]:
+    """The arrays in a folder, memory-mapped; if there is none, it is made once, beside it and renamed.
+
+    Args:
+        folder, names: `name.npy` in the folder.
+        write: makes the files in the folder that it is given; where none can be made, in a temporary one, from which
+            they are read into memory.
+    """
+    if not folder.is_dir():
+        part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+        try:
+            part.mkdir(parents=True)
+            write(part)
+            with contextlib.suppress(OSError):  # another process was faster
+                part.rename(folder)
+            shutil.rmtree(part, ignore_errors=True)
+        except OSError as error:
+            warnings.warn(f"{folder} cannot be written ({error}); it is made anew in each process.", stacklevel=2)
+            shutil.rmtree(part, ignore_errors=True)
+            with tempfile.TemporaryDirectory() as place:
+                write(Path(place))
+                return {name: np.array(map_array(Path(place) / f"{name}.npy")) for name in names}
+    return {name: np.asarray(map_array(folder / f"{name}.npy")) for name in names}
+
+
 def _has_rows(path: Path) -> bool:
     """Whether the array has any number, without which a file cannot be mapped."""
     with path.open("rb") as file:
@@ -94,6 +124,4 @@ def _has_rows(path: Path) -> bool:
 
 def sync(file: BinaryIO) -> None:
     """Wait until a file's bytes are on the disk."""
-    import os
-
     os.fsync(file.fileno())

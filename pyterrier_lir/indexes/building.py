@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ class Plan:
         replace: whether documents take the place of those that have their docno; otherwise that is an error.
         shard_docs: a shard ends with the part of the stream that makes it this long.
         total: number of documents, if it is known, for the progress bar.
+        copies: see `storage.Build`.
     """
 
     path: Path
@@ -57,6 +59,7 @@ class Plan:
     shard_docs: int = SHARD_DOCS
     total: int | None = None
     verbose: bool = False
+    copies: bool = False
 
 
 def build(plan: Plan, docs: Iterable[Document], encode: Encode) -> None:
@@ -70,7 +73,7 @@ def build(plan: Plan, docs: Iterable[Document], encode: Encode) -> None:
             interruption.
         TypeError: for docnos that are no strings.
     """
-    work = Build(plan.path, plan.mode, plan.header)
+    work = Build(plan.path, plan.mode, plan.header, plan.copies)
     stream = iter(docs)
     with tqdm(total=plan.total, unit="doc", desc="indexing", disable=not plan.verbose) as bar:
         try:
@@ -93,7 +96,7 @@ def _shard(plan: Plan, work: Build, parts: Iterator[tuple[list[Document], Vector
     docnos: dict[str, None] = {}  # in their order
     texts: dict[str, list[str]] = {name: [] for name in plan.fields}
     with work.shard() as (folder, whole):
-        more = False
+        more, text_bytes = False, 0
         names: list[str] = []
         with plan.writer(folder) as writer:
             for docs, vectors in parts:
@@ -101,13 +104,15 @@ def _shard(plan: Plan, work: Build, parts: Iterator[tuple[list[Document], Vector
                 names += fresh
                 docnos.update(dict.fromkeys(fresh))
                 if len(docnos) < len(names) and not plan.replace:
-                    repeated_docno = next(name for i, name in enumerate(names) if name in names[:i])
+                    repeated_docno = Counter(names).most_common(1)[0][0]
                     raise ValueError(f"docno {repeated_docno!r} comes twice; {_ONCE}")
                 for name in plan.fields:
-                    texts[name] += [_field(doc, name) for doc in docs]
+                    fresh_texts = [_field(doc, name) for doc in docs]
+                    text_bytes += sum(map(len, fresh_texts))
+                    texts[name] += fresh_texts
                 writer.append(vectors)
                 bar.update(len(docs))
-                if len(names) >= plan.shard_docs or writer.size >= SHARD_BYTES:
+                if len(names) >= plan.shard_docs or writer.size + text_bytes >= SHARD_BYTES:
                     more = True
                     break
         if names:

@@ -74,18 +74,18 @@ class Docnos:
         return len(self.strings)
 
     def find(self, docnos: NDArray[np.object_], hashes: NDArray[np.uint64]) -> Docids:
-        """The rows (N,) of docnos with these hashes, -1 for those that are not here."""
+        """The last rows (N,) of docnos with these hashes, -1 for those that are not here."""
         found = np.full(len(docnos), -1, dtype=np.int64)
-        at = np.searchsorted(self._hashes, hashes)
+        at = np.searchsorted(self._hashes, hashes, side="right") - 1
         open_rows = np.arange(len(docnos))
         while len(open_rows):  # again where another docno has the same hash
-            inside = open_rows[at[open_rows] < len(self._hashes)]
+            inside = open_rows[at[open_rows] >= 0]
             inside = inside[self._hashes[at[inside]] == hashes[inside]]
             rows = self._rows[at[inside]]
             same = self.strings[rows] == docnos[inside]
             found[inside[same]] = rows[same]
             open_rows = inside[~same]
-            at[open_rows] += 1
+            at[open_rows] -= 1
         return found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -21,11 +21,11 @@ from ..models.scores import pair_scores
 from ..vectors import TokenVectors, Vectors, concatenate, take
 from .building import ShardWriter, deleted_of
 from .docnos import Docids, Docnos, Strings, hash_of
-from .storage import META, Mode, Shard, delete, read_meta, shards_of
+from .storage import META, Mode, Shard, comparable, delete, read_meta, shards_of, stamp_of, tidy
 
 if TYPE_CHECKING:
     from .indexer import Indexer
-    from .retriever import IndexScorer, Retriever
+    from .retriever import FieldLoader, IndexScorer, Retriever
 
 Mask = NDArray[np.bool_]
 
@@ -45,6 +45,8 @@ class LIRIndex(pt.Artifact):
     ARTIFACT_PACKAGE_HINT: ClassVar[str] = "pyterrier-lir"
     KIND: ClassVar[Kind]
 
+    _stamp: tuple[int, int] | None = None  # of the metadata that was read
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(Path(path))
 
@@ -60,6 +62,7 @@ class LIRIndex(pt.Artifact):
     @cached_property
     def meta(self) -> dict[str, Any]:
         """What the index was built from and consists of."""
+        self._stamp = stamp_of(self.folder)
         meta = read_meta(self.folder)
         if meta["type"] != self.ARTIFACT_TYPE:
             raise ValueError(f"{self.path} is a {meta['type']}; {type(self).__name__} opens a {self.ARTIFACT_TYPE}.")
@@ -95,6 +98,7 @@ class LIRIndex(pt.Artifact):
         return int(self.meta["docs"])
 
     def __len__(self) -> int:
+        self.refresh()
         return self.docids - (0 if self.deleted is None else int(self.deleted.sum()))
 
     def docnos_of(self, docids: Docids) -> NDArray[np.object_]:
@@ -169,6 +173,7 @@ class LIRIndex(pt.Artifact):
         """The documents with their vectors and stored fields, as an indexer reads them."""
         from .indexer import rows_of
 
+        self.refresh()
         column = VECTOR_COLUMNS[self.KIND][1]
         for docids in self._alive(1_024):
             vectors = self.vectors_of(docids)
@@ -203,12 +208,27 @@ class LIRIndex(pt.Artifact):
 
         return IndexScorer(self, **settings)
 
+    def text_loader(
+        self, fields: Sequence[str] | str | Literal["*"] = "*", *, verbose: bool = False
+    ) -> FieldLoader:
+        """The transformer that adds stored fields to results, as `pt.text.get_text(index)` asks for.
+
+        Args:
+            fields: their names, or `*` for all.
+            verbose: is for other text loaders.
+        """
+        from .retriever import FieldLoader
+
+        names = self.meta["fields"] if fields == "*" else [fields] if isinstance(fields, str) else fields
+        return FieldLoader(self, names)
+
     def delete(self, docnos: Iterable[str]) -> int:
         """Delete documents: no search finds them any more.  `compact` gives their room back.
 
         Returns:
             how many there were.
         """
+        self.refresh()
         found = self.docids_of(docnos)
         found = np.unique(found[found >= 0])
         if len(found):
@@ -220,9 +240,11 @@ class LIRIndex(pt.Artifact):
 
     def compact(self) -> Self:
         """Write the index anew without its deleted documents; docnos stay, docids change."""
+        self.refresh()
         if self.deleted is not None:
             self._copy([self], self.folder, "overwrite")
             self.reopen()
+        tidy(self.folder)
         return self
 
     @classmethod
@@ -240,6 +262,8 @@ class LIRIndex(pt.Artifact):
         opened = [part if isinstance(part, LIRIndex) else cls(part) for part in parts]
         if not opened:
             raise ValueError("merge needs at least one index.")
+        for part in opened:
+            part.refresh()
         opened[0]._copy(opened, Path(path), "create")
         return cls(path)
 
@@ -250,8 +274,9 @@ class LIRIndex(pt.Artifact):
 
         header = header_of(self.meta)
         for source in sources:
-            if (other := header_of(source.meta)) != header:
-                changed = [name for name in header if header[name] != other.get(name)]
+            one, other = comparable(header), comparable(header_of(source.meta))
+            if one != other:
+                changed = [name for name in one if one[name] != other.get(name)]
                 raise ValueError(f"{source.path} and {self.path} differ in {', '.join(changed)}.")
         docs = ({"docno": d, **_fields(source, ids, i)} for source in sources for ids in source._alive(4_096)
                 for i, d in enumerate(source.docnos_of(ids)))  # fmt: skip
@@ -261,7 +286,8 @@ class LIRIndex(pt.Artifact):
             for source, ids in stored:
                 yield [next(stream) for _ in ids], self._from(source, ids)
 
-        plan = Plan(path, mode, header, lambda folder: self._writer(folder, header), tuple(header["fields"]))
+        plan = Plan(path, mode, header, lambda folder: self._writer(folder, header), tuple(header["fields"]),
+                    copies=True)  # fmt: skip
         build(plan, docs, encode)
 
     def _from(self, source: LIRIndex, docids: Docids) -> Vectors:
@@ -272,6 +298,18 @@ class LIRIndex(pt.Artifact):
         """Forget what was read, because the folder has changed."""
         for name in [name for name in self.__dict__ if name != "path"]:
             del self.__dict__[name]
+
+    def refresh(self) -> tuple[Any, ...]:
+        """Open the index again if it was changed meanwhile, by whomever.
+
+        Returns:
+            what is another after every change.
+        """
+        now = stamp_of(self.folder)
+        if "meta" in self.__dict__ and now is not None and now != self._stamp:
+            self.reopen()
+        _ = self.meta
+        return (self._stamp,)
 
     def engine_folder(self, name: str) -> Path:
         """Where a search engine keeps what it made of the vectors."""

@@ -189,16 +189,28 @@ class LIRMultiVectorIndex(LIRIndex):
         starts, lengths = self._places(shard, rows)
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         ids = np.asarray(self._map(shard, "ids")[_rows_of(starts, lengths)]) if self.with_ids else None
+        return TokenVectors(self._values(shard, starts, lengths), offsets, ids)
+
+    def _values(self, shard: Shard, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The vectors of the rows from `starts[i]` to `starts[i] + lengths[i]` for each i."""
         if self.codec is not None:
             codes, residuals = self._map(shard, "codes"), self._map(shard, "residuals")
-            return TokenVectors(self.codec.decode(codes, residuals, starts, lengths), offsets, ids)
-        values = np.empty((int(offsets[-1]), self.size), np.float32)
+            return self.codec.decode(codes, residuals, starts, lengths)
+        values = np.empty((int(lengths.sum()), self.size), np.float32)
         stored = self._map(shard, "vectors")
         if stored.dtype == np.float16:
             gather_half(stored.view(np.int16), starts, lengths, values)
         else:
             gather(stored, starts, lengths, values)
-        return TokenVectors(values, offsets, ids)
+        return values
+
+    def tokens_of(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Vectors (N, D) of tokens, which are numbered through all documents; numbers rise."""
+        ends = np.cumsum([int(self._map(shard, "offsets")[-1]) for shard in self.shards], dtype=np.int64)
+        parts = np.split(tokens, np.searchsorted(tokens, ends[:-1]))
+        starts = np.concatenate([[0], ends[:-1]])
+        return np.concatenate([self._values(shard, part - start, np.ones(len(part), np.int64))
+                               for shard, part, start in zip(self.shards, parts, starts, strict=True)])  # fmt: skip
 
     def _read_nothing(self) -> Vectors:
         ids = np.empty(0, dtype=np.int32) if self.with_ids else None

@@ -30,6 +30,7 @@ class _OnIndex(pt.Transformer):
 
     index: LIRIndex
     any_model: bool
+    include_fields: tuple[str, ...]
 
     def _settings(self) -> tuple[Any, ...]:
         parameters = list(inspect.signature(type(self).__init__).parameters.values())[1:]
@@ -47,6 +48,7 @@ class _OnIndex(pt.Transformer):
 
     def _check_model(self, inp: pd.DataFrame) -> None:
         """Refuse queries of another model than the index was made with, where both are known."""
+        self.index.refresh()
         encoded_by = inp.attrs.get(ENCODED_BY)
         if encoded_by is not None and not self.any_model:
             check_model(self.index, *encoded_by)
@@ -54,18 +56,25 @@ class _OnIndex(pt.Transformer):
     def _rescored(self, inp: pd.DataFrame) -> pd.DataFrame:
         """Results with scores from stored vectors, ranked."""
         if inp.empty:
-            return cast("pd.DataFrame", pt.model.add_ranks(inp.assign(score=pd.Series(dtype=float))))
+            scored = pt.model.add_ranks(inp.assign(score=pd.Series(dtype=float)))
+            return self._with_fields(scored, self.include_fields, np.empty(0, np.int64))
         codes, first = np.unique(pd.factorize(inp["qid"].astype(object))[0], return_index=True)
         query_of = pd.factorize(inp["qid"].astype(object))[0]
         queries = self.index._queries(inp.iloc[first[np.argsort(codes)]])
+        docids = self._docids(inp)
+        scored = pt.model.add_ranks(inp.assign(score=self._scores(queries, query_of, docids)))
+        return self._with_fields(scored, self.include_fields, docids)
+
+    def _docids(self, inp: pd.DataFrame) -> Positions:
+        """The docids of rows."""
         docids = self.index.docids_of(inp["docno"].astype(object))
         if (docids < 0).any():
-            row = int((docids < 0).argmax())
+            row = inp.iloc[int((docids < 0).argmax())]
+            first = ", ".join(f"{name}={row[name]!r}" for name in ("qid", "docno") if name in inp.columns)
             raise ValueError(
-                f"{(docids < 0).sum()} of {len(inp)} rows have a docno that {self.index!r} does not hold, first "
-                f"qid={inp['qid'].iloc[row]!r}, docno={inp['docno'].iloc[row]!r}."
+                f"{(docids < 0).sum()} of {len(inp)} rows have a docno that {self.index!r} does not hold, first {first}."
             )
-        return cast("pd.DataFrame", pt.model.add_ranks(inp.assign(score=self._scores(queries, query_of, docids))))
+        return docids
 
     def _scores(self, queries: Vectors, query_of: Positions, docids: Positions) -> np.ndarray:
         out = np.empty(len(docids))
@@ -86,13 +95,14 @@ class IndexScorer(_OnIndex):
     Args:
         index: that holds the documents.
         any_model: whether queries may be encoded by another model than the index was made with.
+        include_fields: stored fields that are added to the results, such as `text`.
 
     Raises:
         ValueError: for documents that the index does not hold, or queries' vectors that do not fit.
     """
 
-    def __init__(self, index: LIRIndex, *, any_model: bool = False) -> None:
-        self.index, self.any_model = index, any_model
+    def __init__(self, index: LIRIndex, *, any_model: bool = False, include_fields: Iterable[str] = ()) -> None:
+        self.index, self.any_model, self.include_fields = index, any_model, tuple(include_fields)
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """Score each row's query and document, and rank anew within each query."""
@@ -103,6 +113,30 @@ class IndexScorer(_OnIndex):
 
     def __repr__(self) -> str:
         return f"{self.index!r}.scorer()"
+
+
+class FieldLoader(_OnIndex):
+    """Adds stored fields to results: `retriever >> index.text_loader()`, or `pt.text.get_text(index)`.
+
+    Args:
+        index: that holds the documents.
+        include_fields: which.
+
+    Raises:
+        ValueError: for documents that the index does not hold, or fields that it does not store.
+    """
+
+    def __init__(self, index: LIRIndex, include_fields: Iterable[str]) -> None:
+        self.index, self.include_fields = index, tuple(include_fields)
+
+    def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
+        """The same rows with the fields' columns."""
+        pt.validate.columns(inp, includes=["docno"])
+        self.index.refresh()
+        return self._with_fields(inp, self.include_fields, self._docids(inp))
+
+    def __repr__(self) -> str:
+        return f"{self.index!r}.text_loader({list(self.include_fields)!r})"
 
 
 class Retriever(_OnIndex):
@@ -147,6 +181,7 @@ class Retriever(_OnIndex):
         self.docnos = None if docnos is None else tuple(docnos)
         self.any_model, self.where, self.include_fields = any_model, where, tuple(include_fields)
         self.options = {**(options or {}), **more}
+        self._stamp: tuple[Any, ...] | None = None  # of the index that is searched
 
     def fuse_rank_cutoff(self, k: int) -> Retriever | None:
         """`retriever % k` as a retriever of k documents."""
@@ -174,6 +209,7 @@ class Retriever(_OnIndex):
 
     def search(self, queries: Vectors) -> tuple[np.ndarray, np.ndarray]:
         """(docids, scores) of the best documents, (queries, num_results), -1 where there are no more."""
+        self._follow()
         count = queries.shape[0] if hasattr(queries, "shape") else len(queries)
         parts = []
         for start in pt.tqdm(range(0, count, _QUERIES), disable=not self.verbose, desc="searching", unit="batch"):
@@ -182,9 +218,18 @@ class Retriever(_OnIndex):
         docids, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
         return docids, scores
 
+    def _follow(self) -> None:
+        """Open the engine again if the index was changed."""
+        stamp = self.index.refresh()
+        if stamp != self._stamp:
+            self.__dict__.pop("searcher", None)
+            self.__dict__.pop("candidates", None)
+            self._stamp = stamp
+
     @cached_property
     def searcher(self) -> Searcher:
         """The search engine, opened."""
+        self._stamp = self.index.refresh()
         return open_engine(self.index, self.engine, self.options)
 
     @cached_property
@@ -224,7 +269,7 @@ class Retriever(_OnIndex):
         return f"{self.index!r}.retriever({self.engine!r}, num_results={self.num_results}{more})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {n: v for n, v in self.__dict__.items() if n not in ("searcher", "candidates")}
+        return {n: v for n, v in self.__dict__.items() if n not in ("searcher", "candidates")} | {"_stamp": None}
 
 
 def check_model(index: LIRIndex | IndexUnion, source: str, fingerprint: str) -> None:

@@ -15,6 +15,7 @@ is either as before or not there, and the complete shards wait for `mode="resume
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -49,6 +50,11 @@ def building_path(path: Path) -> Path:
     return path.with_name(path.name + ".building")
 
 
+def _old_path(path: Path) -> Path:
+    """Where an index is kept that is being replaced."""
+    return path.with_name(path.name + ".old")
+
+
 def read_meta(path: Path) -> dict[str, Any]:
     """The metadata of a complete index.
 
@@ -56,6 +62,8 @@ def read_meta(path: Path) -> dict[str, Any]:
         FileNotFoundError: if there is no index, or only a part of one.
         ValueError: if it was written by a later version, or is no index of this package.
     """
+    if not (path / META).is_file():
+        _complete(path)
     if not (path / META).is_file():
         if building_path(path).is_dir():
             raise FileNotFoundError(
@@ -71,6 +79,33 @@ def read_meta(path: Path) -> dict[str, Any]:
             f"{path} was written by a later version (format {meta['version']}; this one reads up to {VERSION})."
         )
     return meta
+
+
+def _complete(path: Path) -> None:
+    """Do the last step of a build that was killed before it: what is there is whole, but not in its place."""
+    if (building_path(path) / META).is_file():
+        with contextlib.suppress(OSError):
+            building_path(path).rename(path)
+
+
+def stamp_of(path: Path) -> tuple[int, int] | None:
+    """What changes with every change of the index in a folder; None where there is none."""
+    try:
+        found = (path / META).stat()
+    except FileNotFoundError:
+        return None
+    return found.st_mtime_ns, found.st_ino
+
+
+def comparable(header: dict[str, Any]) -> dict[str, Any]:
+    """What indexes that belong together have in common: a model is known by its weights, wherever it lies.
+
+    >>> one, other = ({"model": {"source": place, "fingerprint": "1"}} for place in ("/a/model", "/b/model"))
+    >>> comparable(one) == comparable(other)
+    True
+    """
+    model = header.get("model", {})
+    return {**header, "model": {k: v for k, v in model.items() if k != "source" or not model.get("fingerprint")}}
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
@@ -93,9 +128,9 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def write_deleted(path: Path, deleted: NDArray[np.bool_]) -> str:
-    """Write a mask of deleted documents beside the others, and return its name."""
-    number = max([int(file.stem.partition("-")[2]) for file in path.glob("deleted-*.npy")], default=0) + 1
+def write_deleted(path: Path, deleted: NDArray[np.bool_], before: str | None) -> str:
+    """Write a mask of deleted documents beside the one that counts so far, and return its name."""
+    number = 1 + (int(Path(before).stem.partition("-")[2]) if before else 0)
     write_array(path / f"deleted-{number}.npy", deleted)
     return f"deleted-{number}.npy"
 
@@ -103,9 +138,19 @@ def write_deleted(path: Path, deleted: NDArray[np.bool_]) -> str:
 def delete(path: Path, deleted: NDArray[np.bool_]) -> None:
     """Let the index have these deleted documents, and no others."""
     meta = read_meta(path)
-    write_json(path / META, {**meta, "deleted": write_deleted(path, deleted)})
-    if meta.get("deleted"):
-        (path / meta["deleted"]).unlink(missing_ok=True)
+    write_json(path / META, {**meta, "deleted": write_deleted(path, deleted, meta.get("deleted"))})
+    tidy(path)
+
+
+def tidy(path: Path) -> None:
+    """Remove what does not belong to the index, such as what a change left that was killed at its very end."""
+    if (path / META).is_file():
+        (path / BUILD).unlink(missing_ok=True)
+        named = read_meta(path).get("deleted")
+        for file in path.glob("deleted-*.npy"):
+            if file.name != named:
+                file.unlink(missing_ok=True)
+        shutil.rmtree(_old_path(path), ignore_errors=True)
 
 
 def shards_of(path: Path, meta: dict[str, Any]) -> list[Shard]:
@@ -126,6 +171,7 @@ class Build:
             interrupted build (and starts one where there is none).
         header: what the index will be: its type and settings, JSON values.  Those of an index that is appended to or
             of a build that goes on must be the same.
+        copies: whether the documents are those of other indexes, so that an interrupted build is begun anew.
 
     Attributes:
         docs: documents that are already in complete shards of this build; the stream begins with them.
@@ -137,22 +183,24 @@ class Build:
         ValueError: for an unknown mode or other settings.
     """
 
-    def __init__(self, path: Path, mode: Mode, header: dict[str, Any]) -> None:
+    def __init__(self, path: Path, mode: Mode, header: dict[str, Any], copies: bool = False) -> None:
         if mode not in MODES:
             raise ValueError(f"mode={mode!r}; allowed: {', '.join(map(repr, MODES))}.")
         self.path, self.work = path, building_path(path)
-        self._header = header
+        self._header, self._copies = header, copies
+        _complete(path)
+        tidy(path)
         state = self._state(mode)
         self._base: list[dict[str, Any]] = state["base"]
         self._shards: list[dict[str, Any]] = state["shards"]
         self.start = sum(shard["docs"] for shard in self._base)
         self.docs = sum(shard["docs"] for shard in self._shards)
-        for part in self.work.glob("*.part"):
+        for part in (*self.work.glob("*.part"), *self.work.glob("deleted-*.npy")):
             shutil.rmtree(part) if part.is_dir() else part.unlink()
 
     def _state(self, mode: Mode) -> dict[str, Any]:
-        if self.work.is_dir() and (mode == "overwrite" or not (self.work / BUILD).is_file()):
-            shutil.rmtree(self.work)  # without that file nothing was written yet
+        if self.work.is_dir() and ((mode == "overwrite" and not self._copies) or self._worthless()):
+            shutil.rmtree(self.work)
         if self.work.is_dir():
             return self._interrupted(mode)
         base: list[dict[str, Any]] = []
@@ -171,9 +219,21 @@ class Build:
         elif self.path.exists() and mode == "overwrite":
             read_meta(self.path)  # nothing else than an index is overwritten
         self.work.mkdir(parents=True)
-        state = {"header": self._header, "base": base, "mode": "append" if base else "create", "shards": []}
+        state = {"header": self._header, "base": base, "copies": self._copies, "shards": []}
         write_json(self.work / BUILD, state)
         return state
+
+    def _worthless(self) -> bool:
+        """Whether nothing is lost with the build that was interrupted."""
+        file = self.work / BUILD
+        if not file.is_file():  # nothing was written yet
+            return True
+        state = json.loads(file.read_text(encoding="utf-8"))
+        if state["copies"]:
+            return True
+        # all is in the index already, to which it was appended
+        appended = bool(state["base"] and state["shards"]) and self.path.is_dir()
+        return appended and read_meta(self.path)["shards"] == [*state["base"], *state["shards"]]
 
     def _interrupted(self, mode: Mode) -> dict[str, Any]:
         if mode != "resume":
@@ -187,7 +247,8 @@ class Build:
 
     def _same(self, other: dict[str, Any]) -> None:
         """Compare what this build makes with what is there."""
-        changed = [name for name, value in self._header.items() if other.get(name) != value]
+        one, there = comparable(self._header), comparable(other)
+        changed = [name for name, value in one.items() if there.get(name) != value]
         if changed:
             told = "; ".join(f"{name}: {other.get(name)!r} there, {self._header[name]!r} now" for name in changed)
             raise ValueError(f"{self.path} was begun with other settings ({told}).")
@@ -235,7 +296,7 @@ class Build:
         meta = {"version": VERSION, **self._header, "docs": docs, "shards": shards}
         if self._base:
             before = read_meta(self.path).get("deleted")
-            now = before if deleted is None or not deleted.any() else write_deleted(self.path, deleted)
+            now = write_deleted(self.path, deleted, before) if deleted is not None and deleted.any() else before
             meta |= {"deleted": now} if now else {}
             for shard in self._shards:
                 if (self.work / shard["name"]).is_dir():
@@ -244,13 +305,15 @@ class Build:
             shutil.rmtree(self.path / "engines", ignore_errors=True)
             write_json(self.path / META, meta)
             shutil.rmtree(self.work)
+            tidy(self.path)
             return
+        if deleted is not None and deleted.any():
+            meta["deleted"] = write_deleted(self.work, deleted, None)
         write_json(self.work / META, meta)
-        old = self.path.with_name(self.path.name + ".old")
+        old = _old_path(self.path)
         shutil.rmtree(old, ignore_errors=True)
         if self.path.exists():
             self.path.rename(old)
-        self.work.rename(self.path)
+        _complete(self.path)
         sync_folder(self.path.parent)
-        (self.path / BUILD).unlink()
-        shutil.rmtree(old, ignore_errors=True)
+        tidy(self.path)

@@ -14,6 +14,7 @@ from ..config import BiEncoderConfig, Kind
 from .index import LIRIndex
 from .retriever import IndexScorer, Retriever
 from .search import top
+from .storage import comparable
 
 if TYPE_CHECKING:
     from ..vectors import Vectors
@@ -52,8 +53,9 @@ class IndexUnion:
         for part in self.parts[1:]:
             if part.KIND != first.KIND:
                 raise ValueError(f"{first!r} holds {first.KIND} vectors, {part!r} {part.KIND} ones.")
+            ours, theirs = comparable(first.meta), comparable(part.meta)
             for name in ("config", "model"):
-                if (one := first.meta[name]) != (other := part.meta[name]):
+                if (one := ours[name]) != (other := theirs[name]):
                     changed = [key for key in {**one, **other} if one.get(key) != other.get(key)]
                     raise ValueError(f"{first!r} and {part!r} differ in the {name}'s {', '.join(changed)}.")
 
@@ -77,6 +79,11 @@ class IndexUnion:
     def starts(self) -> NDArray[np.int64]:
         """The docid of each one's first document, and the number of all docids, (parts + 1,)."""
         return np.cumsum([0, *(part.docids for part in self.parts)])
+
+    def refresh(self) -> tuple[Any, ...]:
+        """See `LIRIndex.refresh`."""
+        self.__dict__.pop("starts", None)
+        return tuple(part.refresh() for part in self.parts)
 
     def __len__(self) -> int:
         return sum(map(len, self.parts))
@@ -155,6 +162,7 @@ class UnionRetriever(Retriever):
 
     def search(self, queries: Any) -> tuple[np.ndarray, np.ndarray]:
         """See `Retriever.search`; `queries` are those of each index."""
+        self.index.refresh()
         starts = cast("IndexUnion", self.index).starts
         found = [one.search(own) for one, own in zip(self._retrievers, queries, strict=True)]
         docids = [np.where(ids < 0, -1, ids + start) for (ids, _), start in zip(found, starts, strict=False)]

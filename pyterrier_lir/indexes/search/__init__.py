@@ -62,6 +62,9 @@ ENGINES: dict[tuple[Kind, str], Engine] = {
     ("dense", "rabitq"): Engine("dense_faiss", exact=False, options=(("factory", "RaBitQ"),)),
     ("multi_vector", "exact"): Engine("multi_vector_exact", exact=True),
     ("multi_vector", "plaid"): Engine("multi_vector_plaid", exact=False),
+    ("multi_vector", "fast-plaid"): Engine(
+        "multi_vector_fast_plaid", exact=False, needs="fast_plaid", extra="fast-plaid"
+    ),
     ("sparse", "exact"): Engine("sparse_exact", exact=True),
     ("sparse", "seismic"): Engine("sparse_seismic", exact=False, needs="seismic", extra="seismic"),
 }

@@ -2,6 +2,7 @@
 
 An index is trained on a sample and made block by block at its first use, and kept in the folder of the engines.  What
 coded vectors find (PQ, IVF-PQ, RaBitQ) is scored again from the stored vectors: `k_factor` times as many as wanted.
+Queries for which fewer documents are found than are wanted and there are searched for exactly.
 """
 
 from __future__ import annotations
@@ -162,7 +163,13 @@ class DenseFaiss:
         scores = (
             self._scored_again(vectors, docids) if self._again else (-np.sqrt(found.clip(0)) if self._l2 else found)
         )
-        return top(np.where(docids < 0, -np.inf, scores).astype(np.float32), docids, k)
+        docids, scores = top(np.where(docids < 0, -np.inf, scores).astype(np.float32), docids, k)
+        # few clusters or neighbours may hold fewer documents, or candidates, than there are
+        there = min(k, self._index.docids if candidates is None else int(candidates.sum()))
+        few = np.flatnonzero((docids >= 0).sum(axis=1) < there)
+        if len(few):
+            docids[few], scores[few] = self._exact.search(vectors[few], k, candidates)
+        return docids, scores
 
     def _parameters(self, wanted: int, keep: NDArray[np.uint8] | None) -> Any:
         """FAISS's search parameters; HNSW looks at no fewer candidates than are wanted."""

@@ -8,10 +8,8 @@ with all; the best quarter of `ndocs` is scored exactly, from the stored vectors
 
 from __future__ import annotations
 
-import os
-import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -20,10 +18,11 @@ from numpy.typing import NDArray
 from ...cpu_kernels import products_with
 from ...token_kernels import centroid_scores
 from ...vectors import TokenVectors
-from ..arrays import ArrayWriter, map_array, write_array
+from ..arrays import ArrayWriter, kept_arrays, write_array
 from ..residuals import PER_CENTROID, Nearest, centroid_count, train_centroids
 from . import Found, top
 from .multi_vector_exact import MultiVectorExact
+from .multi_vector_tokens import TokenRetrieval
 
 if TYPE_CHECKING:
     from ..multi_vector import LIRMultiVectorIndex
@@ -38,11 +37,13 @@ def open(
     t_cs: float | None = None,
     ndocs: int | None = None,
     ncentroids: int | None = None,
+    imputation_strategy: Literal["gather", "min"] | None = None,
+    candidate_k: int | None = None,
 ) -> Plaid:
     """Open the engine; None takes what the paper does for so many results (section 5, table 2).
 
-    Scores are exact, those of models that take the mean over the query's vectors (XTR) too: similarities of tokens that
-    were not retrieved are computed, not imputed as in arXiv:2304.01982.
+    Scores are exact, but for models that say that similarities of tokens which were not retrieved are imputed (XTR);
+    see `multi_vector_tokens`.
 
     Args:
         nprobe: centroids that are searched for each query vector; more where they lead to fewer documents than wanted,
@@ -53,15 +54,28 @@ def open(
             exactly.
         ncentroids: None for those of a compressed index, else the power of 2 below 16 times the root of the number of
             token vectors.
+        imputation_strategy: `gather` computes similarities of tokens that were not retrieved, `min` imputes the least
+            that was; None for what the model says.
+        candidate_k: of `min`, tokens that are retrieved for each query vector (k' in arXiv:2304.01982); None for
+            10 times as many as results, at least 1,000.
 
     Raises:
         ValueError: if the index's model compares otherwise than by MaxSim of dot products, or options are no positive
             numbers.
     """
-    for name, value in (("nprobe", nprobe), ("ndocs", ndocs), ("ncentroids", ncentroids)):
+    given = {"nprobe": nprobe, "ndocs": ndocs, "ncentroids": ncentroids, "candidate_k": candidate_k}
+    for name, value in given.items():
         if value is not None and value < 1:
             raise ValueError(f"{name}={value!r}; allowed: a positive number, or None.")
-    return Plaid(index, nprobe, t_cs, ndocs, ncentroids)
+    if imputation_strategy not in (None, "gather", "min"):
+        raise ValueError(f"imputation_strategy={imputation_strategy!r}; allowed: 'gather', 'min', or None.")
+    strategy = imputation_strategy or index.config.imputation_strategy
+    if candidate_k is not None and strategy != "min":
+        raise ValueError("candidate_k is an option of imputation_strategy='min' only.")
+    plaid = Plaid(index, nprobe, t_cs, ndocs, ncentroids)
+    if strategy == "min":
+        plaid.impute(candidate_k)
+    return plaid
 
 
 class Plaid:
@@ -80,8 +94,19 @@ class Plaid:
         self._own = None if count is not None or index.codec is None else index.codec.centroids
         self._count = min(count or centroid_count(tokens), max(1, tokens)) if self._own is None else len(self._own)
         folder = index.engine_folder("plaid-codec" if self._own is not None else f"plaid-{self._count}")
-        self._arrays = (_read(folder) or self._made(folder)) if tokens else None
+        self._folder = folder
+        self._candidate_k: int | None = None
+        self._by_token: TokenRetrieval | None = None
+        self._arrays = kept_arrays(folder, _FILES, self._write) if tokens else None
         self._points = torch.empty(0) if self._arrays is None else torch.from_numpy(np.array(self._arrays["centroids"]))
+
+    def impute(self, candidate_k: int | None) -> None:
+        """Score by the tokens that are retrieved, and impute the others' similarities."""
+        self._candidate_k = candidate_k
+        if self._arrays is not None:
+            folder = self._folder.with_name(f"{self._folder.name}-tokens")
+            codes, offsets = self._arrays["codes"], self._arrays["offsets"]
+            self._by_token = TokenRetrieval(self._index, folder, codes, offsets, self._count, self._nprobe)
 
     def search(self, queries: Any, k: int, candidates: NDArray[np.bool_] | None = None) -> Found:
         """See `Searcher.search`; where no more than k documents can be found, all of them are scored."""
@@ -96,6 +121,8 @@ class Plaid:
     def _one(self, query: TokenVectors, k: int, candidates: NDArray[np.bool_] | None) -> Found:
         nprobe, t_cs, ndocs = self._knobs(k)
         near = self._near(query.values)  # (centroids, vectors of the query)
+        if self._by_token is not None:
+            return self._imputed(self._by_token, query, near, k, candidates)
         docs = self._candidates(near, nprobe, candidates)
         wanted = k if self._nprobe else max(k, ndocs)  # few vectors, in a query or in all, lead to few documents
         while len(docs) < wanted and nprobe < len(near) and near.size:
@@ -108,6 +135,17 @@ class Plaid:
         if len(docs) > max(ndocs // 4, k):
             docs = self._best(docs, near, np.ones(len(near), bool), max(ndocs // 4, k))
         return top(self._index.scores_of(query, np.zeros(len(docs), np.int64), docs)[None], docs[None], k)
+
+    def _imputed(
+        self, by_token: TokenRetrieval, query: TokenVectors, near: NDArray[np.float32], k: int,
+        candidates: NDArray[np.bool_] | None,
+    ) -> Found:  # fmt: skip
+        docs, scores = by_token.scores(query.values, near, self._candidate_k or max(1_000, 10 * k), candidates)
+        if len(docs) < k:
+            return self._exact.search(query, k, candidates)
+        if self._index.config.query_aggregation_function == "mean":
+            scores /= len(query.values)
+        return top(scores[None], docs[None], k)
 
     def _knobs(self, k: int) -> tuple[int, float, int]:
         """(nprobe, t_cs, ndocs) for k results."""
@@ -140,23 +178,9 @@ class Plaid:
         scores = np.empty(len(docs), np.float32)
         starts, lengths = self._arrays["offsets"][docs], self._index.lengths[docs]
         centroid_scores(self._arrays["codes"], near, keep, starts, lengths, scores)
-        return np.sort(docs[np.argpartition(-scores, count - 1)[:count]])
-
-    def _made(self, folder: Path) -> dict[str, NDArray[Any]]:
-        """Make the centroids and lists beside the folder, and rename; in memory where it cannot be written."""
-        part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-        try:
-            part.mkdir(parents=True)
-            self._write(part)
-            part.rename(folder)
-            return _read(folder) or {}
-        except OSError as error:
-            import tempfile
-
-            warnings.warn(f"{folder} cannot be written ({error}); it is made anew in each process.", stacklevel=2)
-            with tempfile.TemporaryDirectory() as place:
-                self._write(Path(place))
-                return {name: np.array(array) for name, array in (_read(Path(place)) or {}).items()}
+        least = np.partition(scores, len(scores) - count)[len(scores) - count]
+        better, equal = np.flatnonzero(scores > least), np.flatnonzero(scores == least)
+        return np.sort(docs[np.concatenate([better, equal[: count - len(better)]])])  # of equal ones the first docids
 
     def _write(self, folder: Path) -> None:
         centroids = self._centroids() if self._own is None else self._own
@@ -184,10 +208,3 @@ class Plaid:
         enough = np.searchsorted(np.cumsum(lengths[order]), PER_CENTROID * self._count) + 1
         vectors = self._index.vectors_of(np.sort(order[:enough]))
         return train_centroids(vectors.values, self._count)  # type: ignore[union-attr]
-
-
-def _read(folder: Path) -> dict[str, NDArray[Any]] | None:
-    """What was made before, memory-mapped; None if there is nothing."""
-    if not folder.is_dir():
-        return None
-    return {name: np.asarray(map_array(folder / f"{name}.npy")) for name in _FILES}
