@@ -208,9 +208,7 @@ class LIRIndex(pt.Artifact):
 
         return IndexScorer(self, **settings)
 
-    def text_loader(
-        self, fields: Sequence[str] | str | Literal["*"] = "*", *, verbose: bool = False
-    ) -> FieldLoader:
+    def text_loader(self, fields: Sequence[str] | str | Literal["*"] = "*", *, verbose: bool = False) -> FieldLoader:
         """The transformer that adds stored fields to results, as `pt.text.get_text(index)` asks for.
 
         Args:

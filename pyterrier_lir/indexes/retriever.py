@@ -72,7 +72,8 @@ class _OnIndex(pt.Transformer):
             row = inp.iloc[int((docids < 0).argmax())]
             first = ", ".join(f"{name}={row[name]!r}" for name in ("qid", "docno") if name in inp.columns)
             raise ValueError(
-                f"{(docids < 0).sum()} of {len(inp)} rows have a docno that {self.index!r} does not hold, first {first}."
+                f"{(docids < 0).sum()} of {len(inp)} rows have a docno that {self.index!r} does not hold, "
+                f"first {first}."
             )
         return docids
 
