@@ -53,7 +53,7 @@ def main(command: str, argv: Sequence[str]) -> None:
 
 
 def reason_of(message: str) -> str | None:
-    """What a constructor said, out of the many lines that jsonargparse makes of it; None if there are not.
+    r"""What a constructor said, out of the many lines that jsonargparse makes of it; None if there are not.
 
     >>> reason_of("Errors:\n  - size=0; allowed: 1.\n  - Expected a <class 'NoneType'>\nGiven value: ...")
     'size=0; allowed: 1.'
