@@ -113,7 +113,7 @@ def test_every_engine_has_configurations() -> None:
     from pyterrier_lir.indexes.search import ENGINES
 
     named = {(kind, engine) for config in INDEX_CONFIGS for kind, engine in config.ENGINES.items()}
-    assert set(ENGINES) - named <= {("dense", "rabitq"), ("multi_vector", "fast_plaid")}
+    assert set(ENGINES) - named <= {("dense", "rabitq"), ("multi_vector", "fast-plaid")}
 
 
 @pytest.mark.parametrize(
