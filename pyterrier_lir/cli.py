@@ -118,12 +118,12 @@ def _run_lightning(name: str, words: list[str]) -> None:
     """Run a command of LightningCLI, whose errors are explained as those of the others."""
     from jsonargparse import ArgumentError
 
-    from .commands.config_errors import explain
-    from .training import command_line
-
     try:
-        command_line.main(name, words)
+        function_of(name)(name, words)
     except ArgumentError as error:
+        from .commands.config_errors import explain
+        from .training import command_line
+
         given = [Path(word.rpartition("=")[2]) for word in command_line.with_ready_files(name, words)]
         files = [path for path in given if path.is_file()]
         message = re.sub(r"Subcommand '\w+' does not accept option '(.+?)'", r"Option '\1' is not accepted", str(error))
