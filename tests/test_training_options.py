@@ -73,6 +73,21 @@ def test_layers_computed_again_have_the_same_gradients(kind: str, tiny: Tiny) ->
         torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6)
 
 
+def test_a_compiled_backbone_has_the_same_gradients(tiny: Tiny) -> None:
+    found = []
+    for compile in (False, {"backend": "aot_eager"}):
+        model = module("cross", tiny, compile=compile)
+        for part in model.modules():
+            if isinstance(part, torch.nn.Dropout):
+                part.p = 0.0
+            if hasattr(part, "attention_dropout"):
+                part.attention_dropout = 0.0
+        found.append(gradients(model))
+    for name, gradient in found[1].items():  # of what no score depends on, the compiled one has zeros
+        torch.testing.assert_close(gradient, found[0].get(name, torch.zeros(1)).expand_as(gradient), rtol=1e-4, atol=1e-6)
+    assert found[0].keys() <= found[1].keys()
+
+
 def test_a_student_takes_on_its_teachers_vectors(tiny: Tiny, tmp_path: Path) -> None:
     teacher = module("dense", tiny).model
     torch.manual_seed(9)

@@ -37,6 +37,7 @@ class BiEncoderModule(RankingModule):
         gradient_checkpointing: whether each layer of the backbone is computed again in the backward pass.
         lora: a `peft.LoraConfig`, or its arguments as a dict: the backbone's own weights stay as they are, and what is
             saved has the adapters merged into them.
+        compile: whether the backbone is compiled, or arguments of `torch.compile`.
 
     Raises:
         ImportError: for `lora=` without the package peft.

@@ -68,6 +68,7 @@ class RankingModule(LightningModule):
         group_tokens: int | None = None,
         gradient_checkpointing: bool = False,
         lora: Any = None,
+        compile: bool | Mapping[str, Any] = False,
     ) -> None:
         super().__init__()
         if (model is None) == (model_name_or_path is None):
@@ -86,6 +87,8 @@ class RankingModule(LightningModule):
             self.model.backbone.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": again})
         if lora is not None:
             adapt(self.model.backbone, lora)
+        if compile is not False:
+            self.model.backbone.compile(**{"dynamic": True, **({} if compile is True else compile)})
         self._optimizer: Callable[[Any], torch.optim.Optimizer] | None = None
         self._whole: tuple[Any, ...] = ()  # a copy, hidden from torch, where weights are spread
         self.found: Any = None  # the run of the dataset under way, where it was made before
