@@ -84,7 +84,9 @@ def test_a_compiled_backbone_has_the_same_gradients(tiny: Tiny) -> None:
                 part.attention_dropout = 0.0
         found.append(gradients(model))
     for name, gradient in found[1].items():  # of what no score depends on, the compiled one has zeros
-        torch.testing.assert_close(gradient, found[0].get(name, torch.zeros(1)).expand_as(gradient), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(
+            gradient, found[0].get(name, torch.zeros(1)).expand_as(gradient), rtol=1e-4, atol=1e-6
+        )
     assert found[0].keys() <= found[1].keys()
 
 
