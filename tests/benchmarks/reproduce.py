@@ -28,13 +28,13 @@ import pyterrier as pt
 import yaml
 from ir_measures import nDCG
 
-from pyterrier_lir import LIRIndexer, LIRReRanker, LIRRetriever
+from pyterrier_lir import LIRBiEncoder, LIRIndexer, LIRReRanker, LIRRetriever
 from tests import shared_collections as shared
 
 READY = {"cross": "monoelectra", "dense": "dense", "splade": "splade", "colbert": "colbert"}
 TRAIN = {"nfcorpus": "bm25.train", "scifact": "bm25.train", "wikiqa": "candidates.train"}
-TESTS = {"trec-dl-2019": "qrels.full.txt", "trec-dl-2020": "qrels.full.txt", "nfcorpus": "qrels.txt", "scifact": "qrels.txt",
-         "vaswani": "qrels.txt", "cranfield": "qrels.txt"}  # fmt: skip
+TESTS = {"nfcorpus": "qrels.txt", "scifact": "qrels.txt", "cranfield": "qrels.txt", "trec-dl-2019": "qrels.full.txt",
+         "trec-dl-2020": "qrels.full.txt", "vaswani": "qrels.txt"}  # fmt: skip
 STORED = {
     "SPLADE++": "splade-pp-ed",
     "TAS-B": "tasb",
@@ -118,11 +118,13 @@ def systems(collection: str, models: dict[str, str], depth: int, folder: Path) -
     }
     corpus = [{"docno": docno, "text": text} for docno, text in shared.documents(collection).items()]
     for name, model in models.items():
-        found[f"BM25 >> {name}"] = LIRReRanker(model, precision="bf16")(first[first["rank"] < depth])
-        if name != "cross":
-            index = folder / f"{collection}-{name}.lir"
-            LIRIndexer(model, index, precision="bf16").index(corpus)
-            found[name] = LIRRetriever(model, index, num_results=100)(topics)
+        pool = first[first["rank"] < depth]
+        if name == "cross":
+            found[f"BM25 >> {name}"] = LIRReRanker(model, precision="bf16")(pool)
+        else:
+            index = LIRIndexer(model, folder / f"{collection}-{name}.lir", precision="bf16").index(corpus)
+            found[f"BM25 >> {name}"] = (LIRBiEncoder(model).query_encoder() >> index.scorer())(pool)
+            found[name] = LIRRetriever(model, index.path, num_results=100)(topics)
         print(f"{collection}, {name}", flush=True)
     return found
 
