@@ -100,6 +100,7 @@ def _default(one: dataclasses.Field[Any]) -> Any:
 
 def _settings(named: Iterable[tuple[str, Any]]) -> str:
     """`name=default`, and the name alone where the default is None or there is none."""
+
     def text(value: Any) -> str:
         if value is None or value is inspect.Parameter.empty:
             return ""
