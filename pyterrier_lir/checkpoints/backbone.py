@@ -1,6 +1,6 @@
-"""New models: a Hugging Face backbone with a configuration, whose own layers are initialised to be trained.
+"""Hugging Face backbones alone: public models that `registry.DENSE` says how to pool, and new models.
 
-A few public models are such a backbone and need no layers: `registry.DENSE` says how they pool.
+Layers of new models are initialised to be trained; the public ones need none.
 """
 
 from __future__ import annotations

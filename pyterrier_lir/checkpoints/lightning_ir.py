@@ -1,4 +1,4 @@
-"""Lightning IR's folders: cross-encoders here, bi-encoders in `lightning_ir_bi_encoders`, on any backbone.
+"""Lightning IR's folders, on any backbone; bi-encoders are read by `lightning_ir_bi_encoders`.
 
 A folder is recognised by `backbone_model_type` in config.json.  Weights of the backbone have no prefix; the heads of
 cross-encoders are `linear.weight`, `linear.bias` and, for `bert_pool`, `bert_pool.0.weight` and `bert_pool.0.bias`.

@@ -140,7 +140,7 @@ def contrastive_local(similarities: Tensor, temperature: float = 1.0) -> Tensor:
 
 
 def flops(weights: Tensor) -> Tensor:
-    """FLOPS (arXiv:2004.05665, equation 4): sum over terms of the squared mean absolute weight; weights (N, V).
+    """FLOPS (arXiv:2004.05665, equation 4): sum over terms of the squared mean absolute weight in texts (N, V).
 
     >>> flops(torch.tensor([[1.0, 0.0], [3.0, 0.0]]))
     tensor(4.)
@@ -149,12 +149,12 @@ def flops(weights: Tensor) -> Tensor:
 
 
 def l1(weights: Tensor) -> Tensor:
-    """Mean over texts of the sum of absolute weights; weights (N, V)."""
+    """Mean over texts (N, V) of the sum of absolute weights."""
     return _precise(weights).abs().sum(-1).mean()
 
 
 def l2(weights: Tensor) -> Tensor:
-    """Mean over texts of the length of the vector; weights (N, V)."""
+    """Mean over texts (N, V) of the length of the vector."""
     return _precise(weights).square().sum(-1).clamp(min=1e-20).sqrt().mean()
 
 

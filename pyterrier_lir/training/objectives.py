@@ -185,7 +185,7 @@ class MeanSquaredError(Loss):
 
 @dataclass(frozen=True)
 class InBatchCrossEntropy(Loss):
-    """The best document of each query against those of the batch (multiple negatives ranking, InfoNCE).
+    """The best document of each query against those of the batch (multiple negatives, arXiv:1705.00652).
 
     Documents that are known to be relevant are no negatives: those with the id of one of the query's positives, and
     those of the same query elsewhere in the batch.

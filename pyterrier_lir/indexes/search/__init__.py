@@ -43,31 +43,50 @@ class Searcher(Protocol):
 
 @dataclass(frozen=True)
 class Engine:
-    """A row of the table: its module, whether results are exact, fixed options, and the extra it needs."""
+    """A row of the table.
+
+    Attributes:
+        module: which opens it.
+        exact: whether its results are those of comparing all documents.
+        when: it is the one to take.
+        options: that are fixed.
+        needs: the package it is of, and `extra` the extra of this one that installs it.
+    """
 
     module: str
     exact: bool
+    when: str
     options: tuple[tuple[str, Any], ...] = ()
     needs: str | None = None
     extra: str | None = None
 
 
+_CODES = "compressed copies in memory, of which more are scored again exactly; large k"
+
 ENGINES: dict[tuple[Kind, str], Engine] = {
-    ("dense", "exact"): Engine("dense_exact", exact=True),
-    ("dense", "flat"): Engine("dense_faiss", exact=True, options=(("factory", "Flat"),)),
-    ("dense", "ivf"): Engine("dense_faiss", exact=False, options=(("factory", "IVF{nlist},Flat"),)),
-    ("dense", "ivfpq"): Engine("dense_faiss", exact=False, options=(("factory", "IVF{nlist},PQ{M}x{nbits}"),)),
-    ("dense", "pq"): Engine("dense_faiss", exact=False, options=(("factory", "PQ{M}x4fs"),)),
-    ("dense", "hnsw"): Engine("dense_faiss", exact=False, options=(("factory", "HNSW{M},Flat"),)),
-    ("dense", "rabitq"): Engine("dense_faiss", exact=False, options=(("factory", "RaBitQ"),)),
-    ("multi_vector", "exact"): Engine("multi_vector_exact", exact=True),
-    ("multi_vector", "plaid"): Engine("multi_vector_plaid", exact=False),
+    ("dense", "exact"): Engine(
+        "dense_exact", True, "always below a few million documents, and wherever results are compared"),
+    ("dense", "flat"): Engine(
+        "dense_faiss", True, "FAISS's own exact search, to compare", (("factory", "Flat"),)),
+    ("dense", "ivf"): Engine(
+        "dense_faiss", False, "fastest to build; recall by `nprobe`", (("factory", "IVF{nlist},Flat"),)),
+    ("dense", "ivfpq"): Engine(
+        "dense_faiss", False, "smallest; recall by `nprobe`", (("factory", "IVF{nlist},PQ{M}x{nbits}"),)),
+    ("dense", "pq"): Engine("dense_faiss", False, _CODES, (("factory", "PQ{M}x4fs"),)),
+    ("dense", "hnsw"): Engine(
+        "dense_faiss", False, "many queries, built slowly once; recall by `efSearch`", (("factory", "HNSW{M},Flat"),)),
+    ("dense", "rabitq"): Engine("dense_faiss", False, _CODES, (("factory", "RaBitQ"),)),
+    ("multi_vector", "exact"): Engine("multi_vector_exact", True, "below 100,000 documents"),
+    ("multi_vector", "plaid"): Engine(
+        "multi_vector_plaid", False, "above; the best are scored again exactly; recall by `nprobe` and `ndocs`"),
     ("multi_vector", "fast-plaid"): Engine(
-        "multi_vector_fast_plaid", exact=False, needs="fast_plaid", extra="fast-plaid"
-    ),
-    ("sparse", "exact"): Engine("sparse_exact", exact=True),
-    ("sparse", "seismic"): Engine("sparse_seismic", exact=False, needs="seismic", extra="seismic"),
-}
+        "multi_vector_fast_plaid", False, "to compare, where it was built for the PyTorch that is installed",
+        needs="fast_plaid", extra="fast-plaid"),
+    ("sparse", "exact"): Engine("sparse_exact", True, "always; thousands of queries a second"),
+    ("sparse", "seismic"): Engine(
+        "sparse_seismic", False, "larger collections; recall by `query_cut` and `heap_factor`",
+        needs="seismic", extra="seismic"),
+}  # fmt: skip
 
 
 def engines_of(kind: Kind) -> list[str]:

@@ -30,7 +30,7 @@ _BLOCK = 65_536  # vectors that are added at once
 _LEAST = 1_024  # fewer vectors are compared exactly where FAISS would train on them
 _SAMPLE = 262_144  # most vectors that are trained on
 # what a factory string starts with -> the options that it has, and whether what it finds is scored again
-_FAMILIES: dict[str, tuple[tuple[str, ...], bool]] = {
+FAMILIES: dict[str, tuple[tuple[str, ...], bool]] = {
     "Flat": ((), False),
     "IVF{nlist},Flat": (("nlist", "nprobe"), False),
     "IVF{nlist},PQ{M}x{nbits}": (("nlist", "nprobe", "M", "nbits", "k_factor"), True),
@@ -75,7 +75,7 @@ def open(
         "efSearch": 128,
         "k_factor": 4,
     }
-    allowed, _ = _FAMILIES[factory]
+    allowed, _ = FAMILIES[factory]
     if wrong := [name for name, value in given.items() if value != defaults[name] and name not in allowed]:
         raise ValueError(f"{factory} has no option {', '.join(wrong)}; it has: {', '.join(allowed) or 'none'}.")
     return DenseFaiss(index, factory, {name: given[name] for name in allowed})
@@ -86,7 +86,7 @@ class DenseFaiss:
 
     def __init__(self, index: LIRDenseIndex, factory: str, options: dict[str, Any]) -> None:
         self._index, self._family, self._options = index, factory, options
-        self._again = _FAMILIES[factory][1]
+        self._again = FAMILIES[factory][1]
         self._exact: DenseExact = open_exact(index)
         self._l2 = index.config.similarity_function == "l2"
         if index.docids < (_LEAST if factory not in ("Flat", "HNSW{M},Flat") else 1):
