@@ -14,7 +14,6 @@ Every other column is passed through.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, cast
 
@@ -127,23 +126,26 @@ def with_vectors(
     Args:
         terms: names the tokens of sparse vectors.
     """
-    columns: dict[str, list[Any]] = {}
-    for kind, vectors in encoded.items():
-        name = VECTOR_COLUMNS[kind][0 if query else 1]
-        rows: Sequence[Any]
-        if isinstance(vectors, TokenVectors):
-            rows = vectors.rows() if len(vectors) else []
-            if vectors.ids is not None:
-                ids = np.split(vectors.ids, vectors.offsets[1:-1]) if len(vectors) else []
-                columns[f"{name}_toks"] = [ids[code] for code in codes]
-        elif kind == "sparse":
-            rows = token_weights(cast("csr_array", vectors), cast("Terms", terms))
-        else:
-            rows = list(cast("np.ndarray", vectors))
-        columns[name] = [rows[code] for code in codes]
+    columns = {name: [rows[code] for code in codes] for name, rows in vector_columns(encoded, query, terms).items()}
     return frame.assign(
         **{name: pd.Series(values, index=frame.index, dtype=object) for name, values in columns.items()}
     )
+
+
+def vector_columns(encoded: Encoded, query: bool, terms: Terms | None = None) -> dict[str, list[Any]]:
+    """A column for each kind of vectors, with a value for each text; and one of token ids where those are compared."""
+    columns: dict[str, list[Any]] = {}
+    for kind, vectors in encoded.items():
+        name = VECTOR_COLUMNS[kind][0 if query else 1]
+        if isinstance(vectors, TokenVectors):
+            columns[name] = vectors.rows() if len(vectors) else []
+            if vectors.ids is not None:
+                columns[f"{name}_toks"] = np.split(vectors.ids, vectors.offsets[1:-1]) if len(vectors) else []
+        elif kind == "sparse":
+            columns[name] = token_weights(cast("csr_array", vectors), cast("Terms", terms))
+        else:
+            columns[name] = list(cast("np.ndarray", vectors))
+    return columns
 
 
 def token_weights(vectors: csr_array, terms: Terms) -> list[dict[str, float]]:

@@ -17,6 +17,7 @@ PACKAGE = ROOT / "pyterrier_lir"
 # room -> rooms of this package that it may import
 MAY_IMPORT = {
     "config": set(),
+    "display": set(),
     "public_models": set(),
     "checkpoints": {"config", "public_models"},
     "tokenization": {"config"},
@@ -31,6 +32,7 @@ MAY_IMPORT = {
         "pair_tokenizer",
         "vectors",
         "cpu_kernels",
+        "display",
         "token_kernels",
     },
     "encoding": {"config", "models", "tokenization", "vectors"},
@@ -40,12 +42,13 @@ MAY_IMPORT = {
     "precision": {"config", "models", "cpu_kernels"},
     "engine": {"config", "models", "encoding", "tokenization", "precision", "memory", "vectors"},
     "columns": {"config", "vectors"},
-    "indexes": {"config", "columns", "cpu_kernels", "models", "token_kernels", "vectors"},
+    "indexes": {"config", "columns", "cpu_kernels", "display", "models", "token_kernels", "vectors"},
     "pipeline": {
         "config",
         "checkpoints",
         "columns",
         "data",
+        "display",
         "engine",
         "indexes",
         "models",
@@ -73,6 +76,7 @@ MAY_IMPORT = {
         "config",
         "data",
         "demo",
+        "display",
         "engine",
         "indexes",
         "models",

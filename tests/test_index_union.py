@@ -72,6 +72,18 @@ def test_unions_are_restricted_and_give_stored_fields(kind: str, made: Made) -> 
     assert set(found["docno"]) <= set(only)
 
 
+def test_unions_load_vectors_and_fields(kind: str, made: Made) -> None:
+    rows = pd.DataFrame({"docno": ["d899", "d3", "d400", "d3"]})
+    union, whole = made[kind]
+    for name in ("vec_loader", "text_loader"):
+        loaded, expected = (getattr(index, name)()(rows) for index in (union, whole))
+        assert list(loaded.columns) == list(expected.columns)
+        for column in loaded.columns[1:]:
+            for one, other in zip(loaded[column], expected[column], strict=True):
+                np.testing.assert_equal(one, other)
+    assert list(union.vec_loader()(rows.head(0)).columns) == list(whole.vec_loader()(rows).columns)
+
+
 def test_unions_score_results_from_stored_vectors(kind: str, made: Made) -> None:
     union, whole = made[kind]
     pairs = queries(kind).merge(pd.DataFrame({"docno": ["d850", "d3", "d400"]}), how="cross")

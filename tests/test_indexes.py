@@ -605,6 +605,27 @@ def test_fields_come_with_results_and_with_scores(kind: str, built: dict[str, LI
         index.text_loader()(first_stage.assign(docno="nobody"))
 
 
+def test_stored_vectors_come_with_documents_and_results(kind: str, built: dict[str, LIRIndex]) -> None:
+    index, column = built[kind], VECTOR_COLUMNS[kind][1]
+    rows = pd.DataFrame({"docno": ["d7", "d2900", "d7"], "year": [1, 2, 3]}, index=[5, 5, 9])
+    loaded = index.vec_loader()(rows)
+    pd.testing.assert_frame_equal(loaded[["docno", "year"]], rows)
+    assert list(loaded.columns) == ["docno", "year", column]
+    stored = {doc["docno"]: doc[column] for doc in index.get_corpus_iter() if doc["docno"] in ("d7", "d2900")}
+    for docno, vector in zip(loaded["docno"], loaded[column], strict=True):
+        np.testing.assert_equal(vector, stored[docno])
+    assert loaded[column].iloc[0] is loaded[column].iloc[2]
+    assert list(index.vec_loader()(rows.head(0)).columns) == list(loaded.columns)
+    found = index.retriever(num_results=9)(queries(kind))
+    cut = (index.vec_loader() % 2)(found)
+    pd.testing.assert_frame_equal(cut, index.vec_loader()(found.query("rank < 2")).reset_index(drop=True))
+    assert (index.vec_loader() % 2).compile() == pt.RankCutoff(2) >> index.vec_loader()
+    with pytest.raises(ValueError, match=r"1 of 3 rows have a docno that .* does not hold, first docno='nobody'"):
+        index.vec_loader()(rows.assign(docno=["d7", "nobody", "d8"]))
+    with pytest.raises(pt.validate.InputValidationError, match="docno"):
+        index.vec_loader()(rows[["year"]])
+
+
 def test_engines_and_options_are_checked(kind: str, built: dict[str, LIRIndex]) -> None:
     with pytest.raises(ValueError, match=r"No engine 'exakt'.*Did you mean 'exact'\?"):
         built[kind].retriever("exakt")(queries(kind))

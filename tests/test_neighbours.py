@@ -11,7 +11,7 @@ import pandas as pd
 import pyterrier as pt
 import pytest
 
-from pyterrier_lir import LIRBiEncoder, LIRReRanker
+from pyterrier_lir import LIRBiEncoder, LIRDenseIndex, LIRReRanker
 from tests.tiny_checkpoints import SENTENCES
 
 Tiny = Callable[[str], str]
@@ -82,6 +82,14 @@ def test_feedback_and_diversification_read_our_vectors(
     diverse = (first >> dr.MmrScorer(Lambda=0.1))(topics)
     assert set(diverse["docno"]) == set(first(topics)["docno"])
     assert diverse.sort_values(["qid", "rank"])["docno"].tolist() != first(topics)["docno"].tolist()
+    # our own index gives them as theirs does
+    own = LIRDenseIndex(tmp_path / "own")
+    (encoder.doc_encoder() >> own.indexer(config=encoder.config())).index(corpus)
+    ours = encoder.query_encoder() >> own.retriever(num_results=8) >> own.vec_loader()
+    for stage, name in ((dr.MmrScorer(Lambda=0.1), "score"), (dr.VectorPrf(alpha=0.6, beta=0.4, k=3), "query_vec")):
+        found, expected = (stage(start(topics)) for start in (ours, first))
+        assert found["qid"].tolist() == expected["qid"].tolist()
+        np.testing.assert_allclose(np.stack(found[name]), np.stack(expected[name]), atol=1e-5)
     # documents that a lexical first stage found need only the document encoder in front
     encoded = (encoder.scorer() % 6 >> encoder.doc_encoder() >> dr.MmrScorer())(
         topics.merge(pd.DataFrame(corpus), how="cross")

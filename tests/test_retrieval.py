@@ -195,9 +195,25 @@ def test_inspection_reads_neither_weights_nor_index(tiny: Tiny, monkeypatch: pyt
     made = LIRRetriever(tiny("dense"), "no/such/index")
     assert ["qid", "query"] in pt.inspect.transformer_inputs(made)
     assert ["qid", "query_vec"] in pt.inspect.transformer_inputs(made)
-    assert pt.schematic.transformer_schematic(made)["help_url"] is None
+    columns = ["qid", "query", "docno", "score", "rank", "title"]
+    titled = LIRRetriever(tiny("dense"), "no/such/index", include_fields=["title"])
+    assert pt.inspect.transformer_outputs(titled, ["qid", "query"]) == columns
+    assert pt.schematic.transformer_schematic(made)["output_columns"] == columns[:-1]
     indexer = LIRIndexer(tiny("dense"), "x.lir", include_fields=["title"])
     assert indexer.index_inputs() == [["docno", "text", "title"]]
+
+
+def test_no_queries_give_the_columns_of_results_and_load_nothing(
+    tiny: Tiny, indexed: Callable[[str], str], topics: pd.DataFrame
+) -> None:
+    made = LIRRetriever(tiny("dense"), indexed("dense"), num_results=3, include_fields=["text"])
+    found = made(topics)
+    fresh = pickle.loads(pickle.dumps(made))
+    for given, full in ((topics, found), (found, made(found))):
+        empty = fresh(given.head(0))
+        assert empty.empty
+        assert list(empty.columns) == list(full.columns)
+    assert fresh.encoder._loaded is None
 
 
 def test_parts_are_encoded_apart_and_joined(

@@ -119,7 +119,7 @@ def _model(checkpoint: Checkpoint) -> Model:
 
 def _differences(checkpoint: Checkpoint) -> str:
     """The choices of a model that are not Lightning IR's."""
-    from .info import changed, kind_of
+    from ..models.facts import changed, kind_of
 
     told = ", ".join(f"{name}={value!r}" for name, value in changed(checkpoint.config).items())
     return f"a {kind_of(checkpoint.config)} with {told or 'the usual settings'}"

@@ -6,11 +6,11 @@ import json as json_format
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..display import rows_of, size_of
 from .tables import text_table
 
 if TYPE_CHECKING:
     from ..checkpoints import Checkpoint
-    from ..config import BiEncoderConfig, CrossEncoderConfig
 
 
 def info(path: str, *, json: bool = False) -> None:
@@ -23,57 +23,21 @@ def info(path: str, *, json: bool = False) -> None:
         json: print a JSON object.
     """
     folder = Path(path)
-    facts = index_facts(folder) if _is_index(folder) else checkpoint_facts(path)
+    if _is_index(folder):
+        from ..indexes import facts, open_index
+
+        found = facts.facts_of(open_index(folder))
+    else:
+        found = checkpoint_facts(path)
     if json:
-        print(json_format.dumps(facts, indent=2, default=str))
+        print(json_format.dumps(found, indent=2, default=str))
         return
-    print(text_table(["", ""], [[name, _shown(value)] for name, value in _flat(facts)]).lstrip("\n"))
+    print(text_table(["", ""], rows_of(found)).lstrip("\n"))
 
 
 def _is_index(folder: Path) -> bool:
     building = folder.with_name(folder.name + ".building").is_dir()
     return (folder / "pt_meta.json").is_file() or (building and not folder.is_dir())
-
-
-def index_facts(folder: Path) -> dict[str, Any]:
-    """What an index is.
-
-    Raises:
-        FileNotFoundError: if it is incomplete.
-        ValueError: if it is not of this package.
-    """
-    from ..config import config_from_dict
-    from ..indexes import open_index
-
-    index = open_index(folder)
-    meta, model = index.meta, index.meta["model"]
-    engines = sorted(one.name for one in (folder / "engines").glob("*")) if (folder / "engines").is_dir() else []
-    rest = (
-        "version",
-        "type",
-        "format",
-        "package_hint",
-        "model",
-        "config",
-        "fields",
-        "docs",
-        "shards",
-        "deleted",
-        "terms",
-    )
-    return {
-        "path": str(folder),
-        "what": f"index of {index.KIND} vectors",
-        "documents": len(index),
-        "deleted documents": index.docids - len(index),
-        "stored fields": meta["fields"],
-        "size on disk": size_of(folder),
-        "files": len(meta["shards"]),
-        "engines built": engines,
-        "made with": {"model": model.get("source", "unknown"), **{k: v for k, v in model.items() if k != "source"}},
-        "settings": {name: value for name, value in meta.items() if name not in rest},
-        "configuration": changed(config_from_dict(meta["config"])),
-    }
 
 
 def checkpoint_facts(name: str) -> dict[str, Any]:
@@ -85,6 +49,7 @@ def checkpoint_facts(name: str) -> dict[str, Any]:
     """
     from .. import checkpoints
     from ..checkpoints.files import Files, weight_files
+    from ..models.facts import backbone_of, changed, kind_of
 
     format_name, checkpoint = checkpoints.outline(name)
     folder = Files(name, weights=False).folder
@@ -97,53 +62,20 @@ def checkpoint_facts(name: str) -> dict[str, Any]:
         "path": name,
         "what": " and ".join(kind_of(config) for config in configs),
         "format": format_name,
-        "backbone": f"{type(checkpoint.backbone).__name__}, {getattr(backbone, 'num_hidden_layers', '?')} layers of "
-                    f"{getattr(backbone, 'hidden_size', '?')}",
+        "backbone": backbone_of(checkpoint.backbone),
         "parameters": parameters(checkpoint),
         "vocabulary": len(checkpoint.tokenizer),
         "size on disk": size_of(folder),
         "weights": [str(path.relative_to(folder)) for path in weights] or "not downloaded",
         "made from": _origin(folder, backbone),
         "configuration": changed(configs[0]) if len(configs) == 1 else {kind_of(c): changed(c) for c in configs},
-    }  # fmt: skip
-
-
-def kind_of(config: BiEncoderConfig | CrossEncoderConfig) -> str:
-    """What a model of this configuration is, in words.
-
-    >>> from pyterrier_lir import CrossEncoderConfig
-    >>> kind_of(CrossEncoderConfig(depth=100))
-    'listwise cross-encoder'
-    """
-    if hasattr(config, "listwise"):
-        return "listwise cross-encoder" if config.listwise else "cross-encoder"
-    return f"{config.kind} bi-encoder"
+    }
 
 
 def parameters(checkpoint: Checkpoint) -> int:
     """How many numbers a model has; shared ones count once."""
     modules = [checkpoint.backbone, checkpoint.head, *(output.head for output in checkpoint.also)]
     return sum({id(p): p.numel() for module in modules for p in module.parameters()}.values())
-
-
-def changed(config: BiEncoderConfig | CrossEncoderConfig) -> dict[str, Any]:
-    """The fields of a configuration that are not as by default."""
-    usual = type(config)().to_dict()
-    return {name: value for name, value in config.to_dict().items() if value != usual[name]}
-
-
-def size_of(folder: Path) -> str:
-    """The bytes of all files in a folder, in words.
-
-    >>> import tempfile
-    >>> size_of(Path(tempfile.mkdtemp()))
-    '0 B'
-    """
-    size = float(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
-    units = ["B", "KiB", "MiB", "GiB", "TiB"]
-    while size >= 1024 and len(units) > 1:
-        size, units = size / 1024, units[1:]
-    return f"{size:.0f} B" if units[0] == "B" else f"{size:.1f} {units[0]}"
 
 
 def _origin(folder: Path, backbone: Any) -> Any:
@@ -157,19 +89,3 @@ def _origin(folder: Path, backbone: Any) -> Any:
     if folder.parent.name == "snapshots":  # the hub's cache
         facts["revision"] = folder.name
     return facts or "its files do not say"
-
-
-def _flat(facts: dict[str, Any], above: str = "") -> list[tuple[str, Any]]:
-    rows: list[tuple[str, Any]] = []
-    for name, value in facts.items():
-        if isinstance(value, dict):
-            rows += _flat(value, f"{above}{name}: ")
-        else:
-            rows.append((above + name, value))
-    return rows
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -15,17 +15,18 @@ import pyterrier as pt
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from ..columns import VECTOR_COLUMNS, stored_vectors
+from ..columns import stored_vectors, vector_columns
 from ..config import BiEncoderConfig, Kind, config_from_dict
+from ..display import facts_table
 from ..models.scores import pair_scores
-from ..vectors import TokenVectors, Vectors, concatenate, take
+from ..vectors import Vectors, concatenate, take
 from .building import ShardWriter, deleted_of
 from .docnos import Docids, Docnos, Strings, hash_of
 from .storage import META, Mode, Shard, comparable, delete, read_meta, shards_of, stamp_of, tidy
 
 if TYPE_CHECKING:
     from .indexer import Indexer
-    from .retriever import FieldLoader, IndexScorer, Retriever
+    from .retriever import FieldLoader, IndexScorer, Retriever, VectorLoader
 
 Mask = NDArray[np.bool_]
 
@@ -164,6 +165,10 @@ class LIRIndex(pt.Artifact):
         back[order] = np.arange(len(order))
         return take(concatenate(parts), back)
 
+    def columns_of(self, docids: Docids) -> dict[str, list[Any]]:
+        """The stored vectors of documents in the columns of a document encoder, a value for each docid."""
+        return vector_columns({self.KIND: self.vectors_of(docids)}, query=False, terms=getattr(self, "terms", None))
+
     def scores_of(self, queries: Vectors, query_of: Docids, docids: Docids) -> NDArray[np.float32]:
         """Scores (N,) of the pairs (query_of[i], docids[i]) from stored vectors."""
         distinct, doc_of = np.unique(docids, return_inverse=True)
@@ -171,18 +176,12 @@ class LIRIndex(pt.Artifact):
 
     def get_corpus_iter(self, verbose: bool = False) -> Iterator[dict[str, Any]]:
         """The documents with their vectors and stored fields, as an indexer reads them."""
-        from .indexer import rows_of
-
         self.refresh()
-        column = VECTOR_COLUMNS[self.KIND][1]
         for docids in self._alive(1_024):
-            vectors = self.vectors_of(docids)
-            docnos, rows = self.docnos_of(docids), rows_of(self, vectors)
-            fields: dict[str, Any] = {name: self.field_of(name, docids) for name in self.meta["fields"]}
-            if isinstance(vectors, TokenVectors) and vectors.ids is not None:
-                fields[f"{column}_toks"] = np.split(vectors.ids, vectors.offsets[1:-1])
-            for i, (docno, row) in enumerate(zip(docnos, rows, strict=True)):
-                yield {"docno": docno, column: row, **{name: values[i] for name, values in fields.items()}}
+            columns: dict[str, Any] = {"docno": self.docnos_of(docids), **self.columns_of(docids)}
+            columns |= {name: self.field_of(name, docids) for name in self.meta["fields"]}
+            for values in zip(*columns.values(), strict=True):
+                yield dict(zip(columns, values, strict=True))
 
     def _alive(self, count: int) -> Iterator[Docids]:
         """The docids of documents, so many at a time."""
@@ -219,6 +218,12 @@ class LIRIndex(pt.Artifact):
 
         names = self.meta["fields"] if fields == "*" else [fields] if isinstance(fields, str) else fields
         return FieldLoader(self, names)
+
+    def vec_loader(self) -> VectorLoader:
+        """The transformer that adds the stored vectors to results or documents; see `VectorLoader`."""
+        from .retriever import VectorLoader
+
+        return VectorLoader(self)
 
     def delete(self, docnos: Iterable[str]) -> int:
         """Delete documents: no search finds them any more.  `compact` gives their room back.
@@ -356,15 +361,9 @@ class LIRIndex(pt.Artifact):
         return {"path": self.path}
 
     def _repr_html_(self) -> str:
-        if not self.built():
-            return f"<code>{self!r}</code>: not built"
-        bytes_ = sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
-        engines = sorted(entry.name for entry in (self.folder / "engines").glob("*"))
-        rows = {"model": self.meta["model"].get("source", "unknown"), "documents": f"{len(self):,}",
-                "vectors": self.KIND, "similarity": self.config.similarity_function, "size": f"{bytes_ / 1e6:,.1f} MB",
-                "shards": len(self.shards), "engines": ", ".join(engines) or "exact"}  # fmt: skip
-        cells = "".join(f"<tr><th style='text-align:left'>{k}</th><td>{v}</td></tr>" for k, v in rows.items())
-        return f"<code>{self!r}</code><table>{cells}</table>"
+        from .facts import facts_of
+
+        return facts_table(repr(self), facts_of(self) if self.built() else {"documents": "not built"})
 
 
 def _fields(index: LIRIndex, docids: Docids, row: int) -> dict[str, str]:

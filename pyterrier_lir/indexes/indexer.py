@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sized
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyterrier as pt
 
-from ..columns import VECTOR_COLUMNS, token_weights
+from ..columns import VECTOR_COLUMNS
 from ..config import BiEncoderConfig
-from ..vectors import TokenVectors, Vectors
+from ..display import Drawn, chosen
+from ..vectors import Vectors
 from .building import Document, Plan, build
 from .storage import Mode
 
@@ -22,7 +23,7 @@ _ROWS = 1_024  # documents that are checked and written together
 _GONE = ("version", "docs", "shards", "deleted")  # what the metadata has beside the header
 
 
-class Indexer(pt.Indexer):
+class Indexer(Drawn, pt.Indexer):
     """Builds an index from documents that have vectors: `(encoder.doc_encoder() >> index.indexer()).index(corpus)`.
 
     Args:
@@ -95,6 +96,10 @@ class Indexer(pt.Indexer):
         """The columns that documents need."""
         return [["docno", VECTOR_COLUMNS[self.index_.KIND][1], *self.include_fields]]
 
+    def facts(self) -> dict[str, Any]:
+        """What the display tells."""
+        return {"index": self.index_, **chosen(self, "index"), **self.settings}
+
     def __repr__(self) -> str:
         return f"{self.index_!r}.indexer(mode={self.mode!r})"
 
@@ -148,12 +153,3 @@ def make_header(
 def header_of(meta: dict[str, Any]) -> dict[str, Any]:
     """The header of a complete index."""
     return {name: value for name, value in meta.items() if name not in _GONE}
-
-
-def rows_of(index: LIRIndex, vectors: Vectors) -> list[Any]:
-    """One value of a document column for each row."""
-    if isinstance(vectors, TokenVectors):
-        return list(vectors.rows()) if len(vectors) else []
-    if index.KIND == "sparse":
-        return token_weights(cast("Any", vectors), index.terms)  # type: ignore[attr-defined]
-    return list(cast("Any", vectors))

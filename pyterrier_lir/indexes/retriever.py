@@ -13,6 +13,7 @@ import pyterrier as pt
 from typing_extensions import Self
 
 from ..columns import ENCODED_BY, VECTOR_COLUMNS
+from ..display import Drawn
 from ..vectors import take
 from .index import LIRIndex, Mask
 from .search import Searcher, open_engine
@@ -25,7 +26,7 @@ _QUERIES = 256  # that are searched together
 _PAIRS = 65_536  # that are scored together
 
 
-class _OnIndex(pt.Transformer):
+class _OnIndex(Drawn, pt.Transformer):
     """What both do: read queries' vectors, score pairs, be equal by their settings."""
 
     index: LIRIndex
@@ -138,6 +139,45 @@ class FieldLoader(_OnIndex):
 
     def __repr__(self) -> str:
         return f"{self.index!r}.text_loader({list(self.include_fields)!r})"
+
+
+class VectorLoader(_OnIndex):
+    """Adds stored vectors: `bm25 >> index.vec_loader() >> encoder.query_encoder() >> MmrScorer()`, or a scorer.
+
+    The columns are those of document encoders: `doc_vec`, `toks` or `doc_embs` (and `doc_embs_toks` where a model
+    compares tokens), as the index stores them: rounded if it rounds, of length 1 where the cosine compares.
+
+    Args:
+        index: that holds the documents.
+
+    Raises:
+        ValueError: for documents that the index does not hold.
+
+    >>> import tempfile
+    >>> from pyterrier_lir import LIRSparseIndex
+    >>> index = LIRSparseIndex(tempfile.mkdtemp() + "/tiny.lir").indexer().index([{"docno": "a", "toks": {"fox": 1.5}}])
+    >>> index.vec_loader()([{"docno": "a"}])
+    [{'docno': 'a', 'toks': {'fox': 1.5}}]
+    """
+
+    def __init__(self, index: LIRIndex) -> None:
+        self.index = index
+
+    def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
+        """The same rows with the vectors' columns; rows of one document share its vectors."""
+        pt.validate.columns(inp, includes=["docno"])
+        self.index.refresh()
+        distinct, codes = np.unique(self._docids(inp), return_inverse=True)
+        columns = self.index.columns_of(distinct)
+        loaded = {name: [values[code] for code in codes] for name, values in columns.items()}
+        return inp.assign(**{name: pd.Series(rows, index=inp.index, dtype=object) for name, rows in loaded.items()})
+
+    def fuse_rank_cutoff(self, k: int) -> pt.Transformer:
+        """`loader % k` reads the vectors of those that stay."""
+        return pt.RankCutoff(k) >> self
+
+    def __repr__(self) -> str:
+        return f"{self.index!r}.vec_loader()"
 
 
 class Retriever(_OnIndex):
@@ -264,6 +304,9 @@ class Retriever(_OnIndex):
         out = out.assign(docno=pd.Series(self.index.docnos_of(found), dtype=object),
                          score=scores[there].astype(np.float64), rank=ranks)  # fmt: skip
         return self._with_fields(out, self.include_fields, found)
+
+    def _label(self) -> str:
+        return self.engine
 
     def __repr__(self) -> str:
         more = "".join(f", {name}={value!r}" for name, value in self.options.items())

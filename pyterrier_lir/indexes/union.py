@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from ..config import BiEncoderConfig, Kind
+from ..display import facts_table
 from .index import LIRIndex
-from .retriever import IndexScorer, Retriever
+from .retriever import FieldLoader, IndexScorer, Retriever, VectorLoader
 from .search import top
 from .storage import comparable
 
@@ -113,6 +114,15 @@ class IndexUnion:
             out[rows] = self.parts[at].scores_of(queries[at], query_of[rows], own)
         return out
 
+    def columns_of(self, docids: Docids) -> dict[str, list[Any]]:
+        """See `LIRIndex.columns_of`."""
+        columns = {name: [None] * len(docids) for name in self.parts[0].columns_of(docids[:0])}
+        for at, rows, own in self._by_part(docids):
+            for name, values in self.parts[at].columns_of(own).items():
+                for row, value in zip(rows, values, strict=True):
+                    columns[name][row] = value
+        return columns
+
     def retriever(self, engine: str = "exact", **settings: Any) -> UnionRetriever:
         """The transformer that finds documents for queries with vectors; see `Retriever`."""
         return UnionRetriever(cast("LIRIndex", self), engine, **settings)
@@ -120,6 +130,15 @@ class IndexUnion:
     def scorer(self, **settings: Any) -> IndexScorer:
         """The transformer that scores results from stored vectors; see `IndexScorer`."""
         return IndexScorer(cast("LIRIndex", self), **settings)
+
+    def text_loader(self, fields: Sequence[str] | str | Literal["*"] = "*", *, verbose: bool = False) -> FieldLoader:
+        """The transformer that adds stored fields to results; see `LIRIndex.text_loader`."""
+        names = self.meta["fields"] if fields == "*" else [fields] if isinstance(fields, str) else fields
+        return FieldLoader(cast("LIRIndex", self), names)
+
+    def vec_loader(self) -> VectorLoader:
+        """The transformer that adds the stored vectors to results or documents; see `VectorLoader`."""
+        return VectorLoader(cast("LIRIndex", self))
 
     def _queries(self, frame: pd.DataFrame) -> list[Vectors]:
         """The queries' vectors as each index reads them: sparse ones have terms of their own."""
@@ -146,6 +165,9 @@ class IndexUnion:
 
     def __repr__(self) -> str:
         return f"IndexUnion([{', '.join(map(repr, self.parts))}])"
+
+    def _repr_html_(self) -> str:
+        return facts_table("IndexUnion", {"documents": len(self), "vectors": self.KIND, "parts": self.parts})
 
 
 class UnionRetriever(Retriever):

@@ -17,8 +17,10 @@ from typing_extensions import Self
 from .. import checkpoints
 from ..checkpoints.checkpoint import Checkpoint, Output, max_positions
 from ..config import BiEncoderConfig, Kind
+from ..display import facts_table
 from ..text_tokenizer import TextTokenizer, masked_ids
 from .backbone import PACKABLE, PACKED, Inputs, attention, states
+from .facts import facts_of
 from .first_token import first_token_only, has_first_token_layer
 from .heads import pool
 from .vocabulary import Vocabulary, sparsify
@@ -33,6 +35,7 @@ class BiEncoderModel(nn.Module):
         checkpoint: what `checkpoints.load` returns.
 
     Attributes:
+        parameter_count: how many numbers its weights are.
         config: what makes the checkpoint what it is; of several outputs, the first.
         outputs: an `OutputModel` for each output.
         tokenizers: tokenise queries and documents, in this order.
@@ -49,6 +52,7 @@ class BiEncoderModel(nn.Module):
         self._tokenize_by(checkpoint.tokenizer)
         self.plain = False  # leave shortcuts out, to compare with
         self.fingerprint = _fingerprint(self)
+        self.parameter_count = sum(weight.numel() for weight in self.parameters())  # before they are packed for a CPU
         self.eval()
 
     @classmethod
@@ -174,6 +178,9 @@ class BiEncoderModel(nn.Module):
 
     def __repr__(self) -> str:
         return f"BiEncoderModel.from_pretrained({self.source!r})"
+
+    def _repr_html_(self) -> str:
+        return facts_table(repr(self), facts_of(self))
 
     @property
     def packable(self) -> bool:

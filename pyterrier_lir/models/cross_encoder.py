@@ -18,9 +18,11 @@ from .. import checkpoints
 from ..checkpoints.checkpoint import Checkpoint, max_positions
 from ..checkpoints.checkpoint import activation as make_activation
 from ..config import CrossEncoderConfig
+from ..display import facts_table
 from ..pair_tokenizer import PairTokenizer
 from . import generative
 from .backbone import LISTWISE, PACKABLE, PACKED, Inputs, arguments, attention, states, wants_types
+from .facts import facts_of
 from .first_token import first_token_only, has_first_token_layer
 from .heads import pool
 
@@ -32,6 +34,7 @@ class CrossEncoderModel(nn.Module):
         checkpoint: what `checkpoints.load` returns.
 
     Attributes:
+        parameter_count: how many numbers its weights are.
         config: what makes the checkpoint what it is.
         tokenizer: joins queries and documents.
         plain: compute every row of every layer, as the source library does; the reference of the fast path.
@@ -47,6 +50,7 @@ class CrossEncoderModel(nn.Module):
         self.activation = make_activation(self.config.activation)
         self.plain = False
         self._join_by(checkpoint.tokenizer)
+        self.parameter_count = sum(weight.numel() for weight in self.parameters())  # before they are packed for a CPU
         self.eval()
 
     @classmethod
@@ -102,6 +106,9 @@ class CrossEncoderModel(nn.Module):
 
     def __repr__(self) -> str:
         return f"CrossEncoderModel.from_pretrained({self.source!r})"
+
+    def _repr_html_(self) -> str:
+        return facts_table(repr(self), facts_of(self))
 
     @property
     def packable(self) -> bool:

@@ -12,6 +12,7 @@ import pyterrier as pt
 
 from ..columns import ENCODED_BY, VECTOR_COLUMNS, text_values, with_vectors
 from ..config import BiEncoderConfig, Kind
+from ..display import Drawn
 from ..vectors import Encoded, prune
 from .model_transformer import ModelTransformer, check_positive, label
 from .reranker import ranked
@@ -204,7 +205,7 @@ class LIRBiEncoder(ModelTransformer):
 
 
 @dataclass(unsafe_hash=True, repr=False)
-class _Part(pt.Transformer):
+class _Part(Drawn, pt.Transformer):
     """One of the three things that a bi-encoder is used for."""
 
     bi_encoder: LIRBiEncoder
@@ -215,13 +216,12 @@ class _Part(pt.Transformer):
     def __repr__(self) -> str:
         return f"{self.bi_encoder!r}.{self._NAME}()"
 
-    def subtransformers(self) -> dict[str, Any]:
-        """None: the bi-encoder is not a step of the pipeline."""
-        return {}
+    def _label(self) -> str:
+        return label(self.bi_encoder.model)
 
-    def schematic(self, *, input_columns: list[str] | None = None) -> dict[str, Any]:
-        """How `pt.schematic` draws the transformer: the last part of the model's name."""
-        return {"label": label(self.bi_encoder.model), "name": repr(self), "help_url": None}
+    def facts(self) -> dict[str, Any]:
+        """What the display tells: that of the bi-encoder."""
+        return self.bi_encoder.facts()
 
 
 class QueryEncoder(_Part):

@@ -12,6 +12,7 @@ import pandas as pd
 import pyterrier as pt
 
 from ..config import PRECISIONS, Precision
+from ..display import Drawn
 
 if TYPE_CHECKING:
     from ..engine import Engine, Model
@@ -21,7 +22,7 @@ _LABEL_LENGTH = 19  # PyTerrier's schematics want less than 20 characters
 
 
 @dataclass(unsafe_hash=True, repr=False)
-class ModelTransformer(pt.Transformer):
+class ModelTransformer(Drawn, pt.Transformer):
     """A transformer that is told apart by its settings; the model is loaded at the first use and never pickled."""
 
     model: str | os.PathLike[str] | Model
@@ -117,9 +118,20 @@ class ModelTransformer(pt.Transformer):
         arguments = [repr(self.model), *(f"{name}={value!r}" for name, value in self._chosen().items())]
         return f"{type(self).__name__}({', '.join(arguments)})"
 
-    def schematic(self, *, input_columns: list[str] | None = None) -> dict[str, Any]:
-        """How `pt.schematic` draws the transformer: the last part of the model's name."""
-        return {"label": label(self.model), "name": repr(self), "help_url": None}
+    def _label(self) -> str:
+        return label(self.model)
+
+    def facts(self) -> dict[str, Any]:
+        """What the display tells: the model, the settings, and what the model is once it is loaded."""
+        facts = {"model": str(getattr(self.model, "source", self.model)), **self._chosen()}
+        from ..models.facts import facts_of
+
+        if self._loaded is not None and self._loaded[0] == self._settings():
+            engine: Engine = self._loaded[1]
+            return {**facts, **facts_of(engine.model), "precision": engine.precision, "device": str(engine.device)}
+        if isinstance(self.model, (str, os.PathLike)):
+            return {**facts, "weights": "not loaded"}
+        return {**facts, **facts_of(self.model)}
 
 
 def label(model: Any) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import os
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from itertools import islice
@@ -14,6 +13,7 @@ import pandas as pd
 import pyterrier as pt
 
 from ..columns import VECTOR_COLUMNS
+from ..display import Drawn, chosen
 from ..indexes import INDEXES, IndexUnion, LIRIndex, open_index
 from ..indexes.building import Document, Plan, build
 from ..indexes.indexer import make_header
@@ -23,6 +23,7 @@ from ..indexes.texts import encoded
 from ..vectors import Vectors
 from .bi_encoder import LIRBiEncoder
 from .model_transformer import label
+from .reranker import ranked
 from .scoring import terms_of
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _ENCODER = {field.name for field in dataclasses.fields(LIRBiEncoder) if field.in
 ModelName = "str | os.PathLike[str] | Model"
 
 
-class LIRIndexer(pt.Indexer):
+class LIRIndexer(Drawn, pt.Indexer):
     """Encodes documents with a bi-encoder and writes an index of the model's kind.
 
     Args:
@@ -150,12 +151,15 @@ class LIRIndexer(pt.Indexer):
     def __repr__(self) -> str:
         return f"LIRIndexer({_arguments(self, self.model, self.index_path)})"
 
-    def schematic(self, *, input_columns: list[str] | None = None) -> dict[str, Any]:
-        """How `pt.schematic` draws the indexer."""
-        return {"label": label(self.model), "name": repr(self), "help_url": None}
+    def _label(self) -> str:
+        return label(self.model)
+
+    def facts(self) -> dict[str, Any]:
+        """What the display tells: the model, the folder, the settings."""
+        return {"index": str(self.folder), **_more(self), **self.encoder.facts(), **self.settings}
 
 
-class LIRRetriever(pt.Transformer):
+class LIRRetriever(Drawn, pt.Transformer):
     """Encodes queries with a bi-encoder and finds documents in an index.
 
     Queries come as text, or as vectors that were made before.  A frame that has documents already is scored from the
@@ -225,11 +229,19 @@ class LIRRetriever(pt.Transformer):
             for kind in self._kinds():
                 check.query_frame(extra_columns=[VECTOR_COLUMNS[kind][0]], mode=kind)
                 check.result_frame(extra_columns=[VECTOR_COLUMNS[kind][0]], mode=kind)
+        if inp.empty:
+            return self._nothing(inp)
         column = VECTOR_COLUMNS[self._kinds()[0]][0]
         made = column not in inp.columns
         out = self.retriever()(self.encoder.query_encoder()(inp) if made else inp)
         added = [name for name in (column, f"{column}_toks") if name not in inp.columns]
         return cast("pd.DataFrame", out.drop(columns=[name for name in added if name in out.columns]))
+
+    def _nothing(self, inp: pd.DataFrame) -> pd.DataFrame:
+        """The result of no rows, for which neither the model nor the index is opened."""
+        docs = inp if "docno" in inp.columns else inp.assign(docno=pd.Series(dtype=object))
+        out = ranked(docs.assign(score=pd.Series(dtype=float)))
+        return out.assign(**{name: pd.Series(dtype=object) for name in self.include_fields})
 
     def _kinds(self) -> tuple[Any, ...]:
         """What vectors the queries need: those of the model, known without weights or the index."""
@@ -266,9 +278,12 @@ class LIRRetriever(pt.Transformer):
     def __repr__(self) -> str:
         return f"LIRRetriever({_arguments(self, self.model, self.index)})"
 
-    def schematic(self, *, input_columns: list[str] | None = None) -> dict[str, Any]:
-        """How `pt.schematic` draws the transformer."""
-        return {"label": label(self.model), "name": repr(self), "help_url": None}
+    def _label(self) -> str:
+        return label(self.model)
+
+    def facts(self) -> dict[str, Any]:
+        """What the display tells: the model, the index, the settings."""
+        return {"index": self.index, "engine": self.engine, **_more(self), **self.encoder.facts()}
 
 
 def _index_of(model: BiEncoderModel) -> type[LIRIndex]:
@@ -301,9 +316,9 @@ def process_rank() -> tuple[int, int]:
 def _arguments(transformer: Any, *first: Any) -> str:
     """The arguments that make an equal transformer, without those that are as by default."""
     shown = [repr(str(one) if isinstance(one, os.PathLike) else one) for one in first]
-    for name, parameter in inspect.signature(type(transformer).__init__).parameters.items():
-        if parameter.kind is parameter.KEYWORD_ONLY or name == "engine":
-            value = getattr(transformer, name)
-            if value != (parameter.default or type(value)()) and value != parameter.default:
-                shown.append(f"{name}={value!r}")
-    return ", ".join([*shown, *(f"{name}={value!r}" for name, value in transformer.settings.items())])
+    return ", ".join([*shown, *(f"{name}={value!r}" for name, value in _more(transformer).items())])
+
+
+def _more(transformer: Any) -> dict[str, Any]:
+    """The settings that differ from their defaults."""
+    return {**chosen(transformer, "model", "index"), **transformer.settings}

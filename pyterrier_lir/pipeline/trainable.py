@@ -12,13 +12,15 @@ import pyterrier as pt
 
 from ..config import BiEncoderConfig, CrossEncoderConfig
 from ..data import RunDataset, TupleDataset, mine_negatives
+from ..display import Drawn, chosen
+from .model_transformer import label
 from .reranker import LIRReRanker
 from .retrieval import LIRIndexer, LIRRetriever
 
 _COLUMNS = ("qid", "query", "docno", "text")
 
 
-class Trainable(pt.Estimator):
+class Trainable(Drawn, pt.Estimator):
     """A re-ranker that is fitted in its place: `(bm25 >> get_text >> Trainable(...)).fit(...)`.
 
     `LIRReRanker(...).trainable(folder, ...)` and `LIRBiEncoder(...).trainable(folder, ...)` make one too.
@@ -176,6 +178,14 @@ class Trainable(pt.Estimator):
             settings["model"] = model
         usual = [InfoNCE()] if kind is CrossEncoderModule else [InBatchCrossEntropy()]
         return kind(loss_functions=self.loss_functions or usual, **settings)
+
+    def _label(self) -> str:
+        return label(self.model)
+
+    def facts(self) -> dict[str, Any]:
+        """What the display tells: the model, the folder, the settings, and whether there is a trained model."""
+        trained = (self.folder / "training.json").is_file()
+        return {**chosen(self), **self.settings, "trained": trained}
 
     def __repr__(self) -> str:
         return f"Trainable({str(self.model)!r}, {str(self.folder)!r})"
