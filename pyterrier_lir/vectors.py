@@ -72,7 +72,7 @@ class TokenVectors:
         return TokenVectors(self.values[at], offsets, None if self.ids is None else self.ids[at])
 
 
-Vectors: TypeAlias = "NDArray[np.float32] | csr_array | TokenVectors"
+Vectors: TypeAlias = NDArray[np.float32] | csr_array | TokenVectors
 Encoded: TypeAlias = Mapping[Kind, Vectors]  # all that a model makes of the same N texts
 
 

@@ -45,7 +45,7 @@ def explain(message: str, files: Sequence[Path], known: Iterable[str]) -> str:
     Args:
         message: of jsonargparse's error.
         files: the YAML files that were given; where a key is in several, the last one counts.
-        known: valid names, dotted (`trainer.max_steps`); names of classes, where keys take some.
+        known: valid names, dotted (trainer.max_steps); names of classes, where keys take some.
 
     >>> explain("Option 'sise' is not accepted", [], ["size", "name"])
     "unknown name 'sise'. Did you mean 'size'?"

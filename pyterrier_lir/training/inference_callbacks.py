@@ -231,7 +231,7 @@ class SearchCallback(RankCallback):
 
 
 class RegisterLocalDatasetCallback(Callback):
-    """Makes local files known to ir_datasets under an id, as soon as it is made; see `data.register_local_dataset`."""
+    """Makes local files known to ir_datasets under an id, as soon as it is made; see `register_local_dataset`."""
 
     def __init__(
         self,
