@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, cast
 
 import numpy as np
 import pandas as pd
 import pyterrier as pt
 
-from ..columns import ENCODED_BY, VECTOR_COLUMNS, text_values, with_vectors
+from ..columns import ENCODED_BY, VECTOR_COLUMNS, check_texts, text_values, transform_iter, vector_columns, with_vectors
 from ..config import BiEncoderConfig, Kind
 from ..display import Drawn
 from ..vectors import Encoded, prune
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from ..engine import Engine, Model
     from ..models import BiEncoderModel
     from .explanation import Explanation
+
+Plain: TypeAlias = "np.ndarray | list[dict[str, float]] | list[np.ndarray]"  # vectors of texts
 
 
 @dataclass(unsafe_hash=True, repr=False, kw_only=True)
@@ -116,6 +119,36 @@ class LIRBiEncoder(ModelTransformer):
         """The transformer that scores and ranks results."""
         return Scorer(self)
 
+    def encode_queries(self, texts: Sequence[str]) -> Plain | dict[Kind, Plain]:
+        """Vectors of queries, without a pipeline.
+
+        Returns:
+            (N, D) float32 of dense models, a dictionary token -> weight for each text of sparse models, an array
+            (tokens, D) for each text of multi-vector models; of several outputs, kind -> one of these.
+
+        Raises:
+            TypeError: for what is no list of strings.
+
+        >>> LIRBiEncoder("sentence-transformers/all-MiniLM-L6-v2").encode_queries(["a fox"]).shape  # doctest: +SKIP
+        (1, 384)
+        """
+        return self._plain(texts, query=True)
+
+    def encode_docs(self, texts: Sequence[str]) -> Plain | dict[Kind, Plain]:
+        """Vectors of documents, as `encode_queries` gives those of queries."""
+        return self._plain(texts, query=False)
+
+    def similarity(self, queries: Sequence[str], docs: Sequence[str]) -> np.ndarray:
+        """Scores (Q, N) float32 of every query with every document, those of `scorer()`; each is encoded once.
+
+        Raises:
+            TypeError: for what are no lists of strings.
+        """
+        rows, columns = (np.array(check_texts(texts, name), dtype=object)
+                         for texts, name in ((queries, "queries"), (docs, "docs")))  # fmt: skip
+        scores = self.engine().score(np.repeat(rows, len(columns)), np.tile(columns, len(rows)))
+        return scores.reshape(len(rows), len(columns))
+
     def explain(self, text: str, doc: str | None = None, *, query: bool = True) -> Explanation:
         """Why texts are near: a sparse model's terms of a text, or what each query token found in a document.
 
@@ -126,10 +159,12 @@ class LIRBiEncoder(ModelTransformer):
 
         Returns:
             For sparse models `term`, `weight` (with `doc`: `query_weight`, `doc_weight`, `score`); for multi-vector
-            models `query_token`, `doc_token`, `position` and `similarity`; a DataFrame that notebooks show with bars.
+            models `query_token`, `doc_token`, `position` and `similarity`, and the attribute `similarities` with those
+            of all tokens; a DataFrame that notebooks show with bars, or as a shaded matrix.
 
         Raises:
-            ValueError: for dense models, and for multi-vector models without `doc`.
+            ValueError: for dense models (`LIRReRanker.explain` explains these), and for multi-vector models without
+                `doc`.
         """
         from .explanation import align, weigh
 
@@ -139,7 +174,10 @@ class LIRBiEncoder(ModelTransformer):
             sides = [(text, query)] if doc is None else [(text, True), (doc, False)]
             return weigh([self._encode(engine, [one], side)["sparse"] for one, side in sides], terms_of(model))
         if "multi_vector" not in model.kinds:
-            raise ValueError(f"{model.source} makes one dense vector of a text, whose numbers have no names.")
+            raise ValueError(
+                f"{model.source} makes one dense vector of a text, whose numbers have no names. "
+                f"LIRReRanker({self.model!r}).explain(query, text) leaves out one word after the other."
+            )
         if doc is None:
             raise ValueError("explain(query, doc): a multi-vector model is explained by a document too.")
         return align(engine, model, text, doc)
@@ -173,6 +211,18 @@ class LIRBiEncoder(ModelTransformer):
         if "sparse" in encoded and (top_k is not None or threshold is not None):
             encoded["sparse"] = prune(cast("Any", encoded["sparse"]), top_k, threshold)
         return encoded
+
+    def _plain(self, texts: Sequence[str], query: bool) -> Plain | dict[Kind, Plain]:
+        engine = self.engine()
+        model = cast("BiEncoderModel", engine.model)
+        encoded = self._encode(engine, check_texts(texts, "texts"), query)
+        terms = terms_of(model, self.token_ids) if "sparse" in encoded else None
+        found: dict[Kind, Plain] = {}
+        for kind, vectors in encoded.items():
+            column = VECTOR_COLUMNS[kind][0 if query else 1]
+            plain = vectors if kind == "dense" else vector_columns({kind: vectors}, query, terms)[column]
+            found[kind] = cast("Plain", plain)
+        return found if len(found) > 1 else next(iter(found.values()))
 
     def config(self) -> BiEncoderConfig:
         """The configuration of the model's (first) output, settings of this transformer included."""
@@ -211,7 +261,7 @@ class _Part(Drawn, pt.Transformer):
     bi_encoder: LIRBiEncoder
     _NAME: ClassVar[str] = ""
 
-    transform_iter = ModelTransformer.transform_iter
+    transform_iter = transform_iter
 
     def __repr__(self) -> str:
         return f"{self.bi_encoder!r}.{self._NAME}()"
