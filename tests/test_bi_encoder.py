@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from pyterrier_lir import BiEncoderModel, LIRBiEncoder, LIRReRanker, load_model
+from pyterrier_lir import BiEncoderModel, LIRBiEncoder, LIRIndexer, LIRReRanker, LIRRetriever, load_model
 from pyterrier_lir.engine import Engine
 from pyterrier_lir.models.vocabulary import Vocabulary
 from tests.tiny_bi_encoders import BI_ENCODERS, BI_KINDS
@@ -111,6 +112,41 @@ def test_pruning_keeps_the_heaviest_terms(tiny: Tiny, results: pd.DataFrame) -> 
         LIRBiEncoder(tiny("splade"), doc_threshold=threshold).doc_encoder()(results)["toks"], whole, strict=True
     ):
         assert few == {token: weight for token, weight in many.items() if weight >= threshold}
+
+
+@pytest.mark.parametrize("factor", [1, 1.5, 2, 4, 100])
+def test_token_vectors_are_pooled_as_sentence_transformers_does(factor: float, tiny: Tiny) -> None:
+    modules = pytest.importorskip("sentence_transformers.multi_vector_encoder.modules.token_pooling")
+    whole = LIRBiEncoder(tiny("pylate")).encode_docs(SENTENCES)
+    pooled = LIRBiEncoder(tiny("pylate"), doc_pool_factor=factor)
+    expected = modules.HierarchicalTokenPooling(factor).pool([torch.from_numpy(rows) for rows in whole])
+    for one, other in zip(pooled.encode_docs(SENTENCES), expected, strict=True):
+        np.testing.assert_allclose(one, other.numpy(), atol=1e-6)
+    for one, other in zip(
+        pooled.encode_queries(SENTENCES), LIRBiEncoder(tiny("pylate")).encode_queries(SENTENCES), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_pooled_token_vectors_are_indexed_and_their_factor_remembered(tiny: Tiny, tmp_path: Path) -> None:
+    docs = [{"docno": f"d{i}", "text": text} for i, text in enumerate(SENTENCES)]
+    whole, half = (
+        LIRIndexer(tiny("col"), tmp_path / str(factor), doc_pool_factor=factor).index(docs) for factor in (1, 2)
+    )
+    assert half.lengths.tolist() == [1 + (length - 1) // 2 for length in whole.lengths]
+    assert half.meta["model"]["settings"] == {"doc_pool_factor": 2}
+    best = LIRRetriever(tiny("col"), half, num_results=1)
+    found = best(pd.DataFrame({"qid": list("abc"), "query": SENTENCES[:3]}))
+    assert found["docno"].tolist() == ["d0", "d1", "d2"]
+
+
+def test_pooling_is_refused_where_it_makes_no_sense(tiny: Tiny) -> None:
+    with pytest.raises(ValueError, match=r"doc_pool_factor=0.5; allowed: a number of at least 1"):
+        LIRBiEncoder("any/model", doc_pool_factor=0.5)
+    with pytest.raises(ValueError, match="has no token vectors"):
+        LIRBiEncoder(tiny("dense"), doc_pool_factor=2).encode_docs(["bread"])
+    with pytest.raises(ValueError, match="compares vectors of equal tokens only"):
+        LIRBiEncoder(tiny("coil"), doc_pool_factor=2).encode_docs(["bread"])
 
 
 def test_prompts_are_chosen_by_name_or_text(tmp_path: Path, results: pd.DataFrame) -> None:

@@ -14,7 +14,7 @@ import pyterrier as pt
 from ..columns import ENCODED_BY, VECTOR_COLUMNS, check_texts, text_values, transform_iter, vector_columns, with_vectors
 from ..config import BiEncoderConfig, Kind
 from ..display import Drawn
-from ..vectors import Encoded, prune
+from ..vectors import Encoded, TokenVectors, pool_tokens, prune
 from .model_transformer import ModelTransformer, check_positive, label
 from .reranker import ranked
 from .scoring import check_scorable, scored, terms_of
@@ -51,6 +51,9 @@ class LIRBiEncoder(ModelTransformer):
         truncate_dim: cut dense and token vectors to their first numbers (Matryoshka).
         query_top_k, doc_top_k: keep so many terms of a sparse vector, those with the largest weights.
         query_threshold, doc_threshold: drop terms of less weight.
+        doc_pool_factor: keep such a part of the token vectors that a multi-vector model makes of documents, at 2 every
+            second, by clustering (see `vectors.pool_tokens`).  This and the four before change vectors that are
+            written to columns and indexes, not the scores of texts.
         outputs: which outputs of a model that has several; see `checkpoints.load`.
         merge_adapter: whether the changes of a PEFT adapter are added to the weights of its base.
         revision: branch, tag or commit on the hub.
@@ -76,11 +79,12 @@ class LIRBiEncoder(ModelTransformer):
     doc_top_k: int | None = None
     query_threshold: float | None = None
     doc_threshold: float | None = None
+    doc_pool_factor: float | None = None
     outputs: tuple[Kind, ...] | None = None
     merge_adapter: bool = True
 
     _FREE: ClassVar[tuple[str, ...]] = (
-        *ModelTransformer._FREE, "query_top_k", "doc_top_k", "query_threshold", "doc_threshold",
+        *ModelTransformer._FREE, "query_top_k", "doc_top_k", "query_threshold", "doc_threshold", "doc_pool_factor",
     )  # fmt: skip
     _LOADING: ClassVar[tuple[str, ...]] = ("revision", "trust_remote_code", "outputs", "merge_adapter")
 
@@ -89,6 +93,8 @@ class LIRBiEncoder(ModelTransformer):
         super().__post_init__()
         for name in ("query_length", "doc_length", "truncate_dim", "query_top_k", "doc_top_k"):
             check_positive(name, getattr(self, name))
+        if self.doc_pool_factor is not None and not self.doc_pool_factor >= 1:
+            raise ValueError(f"doc_pool_factor={self.doc_pool_factor!r}; allowed: a number of at least 1, or None.")
         for side in ("query", "doc"):
             if getattr(self, f"{side}_prompt") is not None and getattr(self, f"{side}_prompt_name") is not None:
                 raise ValueError(f"{side}_prompt and {side}_prompt_name are both given; one of them is enough.")
@@ -204,12 +210,25 @@ class LIRBiEncoder(ModelTransformer):
         return self.pruned(engine.encode(texts, query), query)
 
     def pruned(self, encoded: Encoded, query: bool) -> Encoded:
-        """Encoded queries or documents with their sparse vectors pruned as the settings say."""
+        """Encoded queries or documents with their sparse vectors pruned, and token vectors pooled, as the settings say.
+
+        Raises:
+            ValueError: for `doc_pool_factor` with a model that has no token vectors, or compares equal tokens only.
+        """
         encoded = dict(encoded)
         side = "query" if query else "doc"
         top_k, threshold = getattr(self, f"{side}_top_k"), getattr(self, f"{side}_threshold")
         if "sparse" in encoded and (top_k is not None or threshold is not None):
             encoded["sparse"] = prune(cast("Any", encoded["sparse"]), top_k, threshold)
+        if self.doc_pool_factor is not None and not query:
+            model = cast("BiEncoderModel", self.engine().model)
+            config = next((config for config in model.configs if config.kind == "multi_vector"), None)
+            if config is None or config.exact_match:
+                why = "has no token vectors" if config is None else "compares vectors of equal tokens only"
+                raise ValueError(f"doc_pool_factor={self.doc_pool_factor!r}: {model.source} {why}.")
+            unit = config.normalization_strategy == "l2"
+            tokens = cast("TokenVectors", encoded["multi_vector"])
+            encoded["multi_vector"] = pool_tokens(tokens, self.doc_pool_factor, unit)
         return encoded
 
     def _plain(self, texts: Sequence[str], query: bool) -> Plain | dict[Kind, Plain]:
