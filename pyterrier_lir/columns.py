@@ -14,6 +14,7 @@ Every other column is passed through.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any, cast
 
@@ -79,10 +80,37 @@ def text_values(frame: pd.DataFrame, column: str) -> np.ndarray:
     return array
 
 
+def check_texts(texts: object, name: str) -> list[str]:
+    """The strings of a list that a user gives.
+
+    Raises:
+        TypeError: for one string alone, or for something else in the list.
+
+    >>> check_texts(["a", None], "docs")
+    Traceback (most recent call last):
+        ...
+    TypeError: docs[1] is NoneType instead of str.
+    """
+    if isinstance(texts, (str, Mapping)) or not isinstance(texts, Iterable):
+        raise TypeError(f"{name} is {type(texts).__name__}; allowed: a list of strings, also for a single one.")
+    found = list(texts)
+    for i, text in enumerate(found):
+        if not isinstance(text, str):
+            raise TypeError(f"{name}[{i}] is {type(text).__name__} instead of str.")
+    return found
+
+
 def _first(frame: pd.DataFrame, chosen: np.ndarray) -> str:
     """The first chosen row, by the ids that a user knows."""
     row = frame.iloc[int(chosen.argmax())]
     return "first in " + ", ".join(f"{name}={row[name]!r}" for name in ("qid", "docno") if name in frame.columns)
+
+
+def transform_iter(transformer: pt.Transformer, inp: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """As `transform`, on dictionaries; of none, none, where PyTerrier's own misses the columns."""
+    rows = list(inp)
+    out: list[Any] = transformer.transform(pd.DataFrame(rows)).to_dict(orient="records") if rows else []
+    return iter(out)
 
 
 class Terms:

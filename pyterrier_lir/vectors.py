@@ -133,3 +133,42 @@ def prune(vectors: csr_array, top_k: int | None = None, threshold: float | None 
         keep &= place < top_k
     starts = np.concatenate([[0], np.cumsum(keep)])[vectors.indptr]
     return csr_array((vectors.data[keep], vectors.indices[keep], starts), shape=vectors.shape)
+
+
+def pool_tokens(vectors: TokenVectors, factor: float, unit: bool = True) -> TokenVectors:
+    """Keep a `factor`-th of the token vectors of each text: the means of clusters of like ones (arXiv:2409.14683).
+
+    The first vector, of a special token or marker, stays as it is.  The others are clustered by Ward's method over
+    their cosine distances, as PyLate and sentence-transformers do.
+
+    Args:
+        factor: at least 1, which keeps all.
+        unit: whether the means are brought to length 1.
+
+    >>> one = TokenVectors.of([np.array([[1, 0], [0, 1], [0, 1], [-1, 0], [-1, 0]], dtype=np.float32)])
+    >>> pool_tokens(one, 2).rows()[0].tolist()
+    [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]
+    """
+    return TokenVectors.of([_pooled(row, factor, unit) for row in vectors.rows()]) if len(vectors) else vectors
+
+
+def _pooled(row: NDArray[np.float32], factor: float, unit: bool) -> NDArray[np.float32]:
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import squareform
+
+    first, rest = row[:1], row[1:]
+    count = max(int(len(rest) // factor), 1)
+    if count >= len(rest):
+        return row
+    directions = _of_length_one(rest)
+    distances = squareform(np.clip(1 - directions @ directions.T, 0, 2), checks=False)
+    _, cluster = np.unique(fcluster(linkage(distances, "ward"), count, "maxclust"), return_inverse=True)
+    means = np.zeros((cluster.max() + 1, row.shape[1]), np.float32)
+    np.add.at(means, cluster, rest)
+    means /= np.bincount(cluster)[:, None]
+    return np.concatenate([first, _of_length_one(means) if unit else means])
+
+
+def _of_length_one(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return cast("NDArray[np.float32]", rows / np.maximum(lengths, 1e-12))

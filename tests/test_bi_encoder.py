@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pickle
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from pyterrier_lir import BiEncoderModel, LIRBiEncoder, LIRReRanker, load_model
+from pyterrier_lir import BiEncoderModel, LIRBiEncoder, LIRIndexer, LIRReRanker, LIRRetriever, load_model
 from pyterrier_lir.engine import Engine
 from pyterrier_lir.models.vocabulary import Vocabulary
 from tests.tiny_bi_encoders import BI_ENCODERS, BI_KINDS
@@ -111,6 +114,41 @@ def test_pruning_keeps_the_heaviest_terms(tiny: Tiny, results: pd.DataFrame) -> 
         assert few == {token: weight for token, weight in many.items() if weight >= threshold}
 
 
+@pytest.mark.parametrize("factor", [1, 1.5, 2, 4, 100])
+def test_token_vectors_are_pooled_as_sentence_transformers_does(factor: float, tiny: Tiny) -> None:
+    modules = pytest.importorskip("sentence_transformers.multi_vector_encoder.modules.token_pooling")
+    whole = LIRBiEncoder(tiny("pylate")).encode_docs(SENTENCES)
+    pooled = LIRBiEncoder(tiny("pylate"), doc_pool_factor=factor)
+    expected = modules.HierarchicalTokenPooling(factor).pool([torch.from_numpy(rows) for rows in whole])
+    for one, other in zip(pooled.encode_docs(SENTENCES), expected, strict=True):
+        np.testing.assert_allclose(one, other.numpy(), atol=1e-6)
+    for one, other in zip(
+        pooled.encode_queries(SENTENCES), LIRBiEncoder(tiny("pylate")).encode_queries(SENTENCES), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_pooled_token_vectors_are_indexed_and_their_factor_remembered(tiny: Tiny, tmp_path: Path) -> None:
+    docs = [{"docno": f"d{i}", "text": text} for i, text in enumerate(SENTENCES)]
+    whole, half = (
+        LIRIndexer(tiny("col"), tmp_path / str(factor), doc_pool_factor=factor).index(docs) for factor in (1, 2)
+    )
+    assert half.lengths.tolist() == [1 + (length - 1) // 2 for length in whole.lengths]
+    assert half.meta["model"]["settings"] == {"doc_pool_factor": 2}
+    best = LIRRetriever(tiny("col"), half, num_results=1)
+    found = best(pd.DataFrame({"qid": list("abc"), "query": SENTENCES[:3]}))
+    assert found["docno"].tolist() == ["d0", "d1", "d2"]
+
+
+def test_pooling_is_refused_where_it_makes_no_sense(tiny: Tiny) -> None:
+    with pytest.raises(ValueError, match=r"doc_pool_factor=0.5; allowed: a number of at least 1"):
+        LIRBiEncoder("any/model", doc_pool_factor=0.5)
+    with pytest.raises(ValueError, match="has no token vectors"):
+        LIRBiEncoder(tiny("dense"), doc_pool_factor=2).encode_docs(["bread"])
+    with pytest.raises(ValueError, match="compares vectors of equal tokens only"):
+        LIRBiEncoder(tiny("coil"), doc_pool_factor=2).encode_docs(["bread"])
+
+
 def test_prompts_are_chosen_by_name_or_text(tmp_path: Path, results: pd.DataFrame) -> None:
     from tests.tiny_bi_encoders import save_sentence_transformer
 
@@ -189,14 +227,82 @@ def test_multi_vector_scores_are_explained_by_an_alignment(kind: str, tiny: Tiny
     total = table["similarity"].mean() if kind == "xtr" else table["similarity"].sum()
     assert total == pytest.approx(score, rel=1e-4)
     assert "bread" not in " ".join(table["doc_token"])
-    assert "<b>" not in table._repr_html_()
+    similarities = table.similarities
+    assert similarities.index.tolist() == table["query_token"].tolist()
+    np.testing.assert_array_equal(similarities.max(axis=1), table["similarity"].astype(np.float32))
+    assert [similarities.columns[i] for i in table["position"]] == table["doc_token"].tolist()
+    shown = table._repr_html_()
+    assert shown.count("<td ") == similarities.size
+    assert re.findall(r"<b>(.*?)</b>", shown) == [f"{best:.2f}" for best in table["similarity"]]
+    part = table[["query_token", "similarity"]]._repr_html_()  # is shown as bars
+    assert part.count("<tr>") == 1 + len(table)
+    assert "<b>" not in part
+    pd.testing.assert_frame_equal(pickle.loads(pickle.dumps(table)).similarities, similarities)
     with pytest.raises(ValueError, match="explained by a document too"):
         encoder.explain(query)
 
 
+def test_long_documents_are_shown_by_the_tokens_that_were_found(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyterrier_lir.pipeline.explanation._TOKENS", 5)
+    table = LIRBiEncoder(tiny("col-modernbert")).explain("bread", SENTENCES[2])
+    count = table.similarities.shape[1]
+    assert f"Of {count} tokens of the document those that were found." in table._repr_html_()
+    assert table._repr_html_().count("writing-mode") == table["position"].nunique() < count
+
+
 def test_dense_vectors_have_no_explanation(tiny: Tiny) -> None:
-    with pytest.raises(ValueError, match="numbers have no names"):
+    with pytest.raises(ValueError, match=r"numbers have no names. LIRReRanker\(.*\).explain\(query, text\)"):
         LIRBiEncoder(tiny("dense")).explain("bread")
+
+
+@pytest.mark.parametrize("kind", ["dense", "splade", "inference-free", "col", "coil", "bge-m3"])
+def test_lists_of_texts_are_encoded_as_columns_are(kind: str, tiny: Tiny) -> None:
+    texts = [*SENTENCES[:3], "", SENTENCES[0]]
+    encoder = LIRBiEncoder(tiny(kind), outputs=("dense", "sparse", "multi_vector") if kind == "bge-m3" else None)
+    sides = (
+        (encoder.encode_queries, encoder.query_encoder()(pd.DataFrame({"qid": list("abcde"), "query": texts})), 0),
+        (encoder.encode_docs, encoder.doc_encoder()(pd.DataFrame({"docno": list("abcde"), "text": texts})), 1),
+    )
+    for encode, frame, side in sides:
+        found = encode(texts)
+        found = found if isinstance(found, dict) else {encoder.kinds()[0]: found}
+        assert list(found) == list(encoder.kinds())
+        for output, vectors in found.items():
+            assert type(vectors) is (np.ndarray if output == "dense" else list)
+            for one, other in zip(vectors, frame[COLUMNS[output][side]], strict=True):
+                np.testing.assert_equal(one, other)
+        nothing = encode([])
+        assert [len(part) for part in (nothing.values() if isinstance(nothing, dict) else [nothing])] == [0] * len(
+            found
+        )
+
+
+def test_pruning_and_lengths_hold_for_lists_of_texts(tiny: Tiny) -> None:
+    encoder = LIRBiEncoder(tiny("splade"), doc_top_k=5, query_top_k=2, token_ids=True)
+    assert [len(terms) for terms in encoder.encode_docs(SENTENCES)] == [5] * len(SENTENCES)
+    assert all(term.isdigit() for terms in encoder.encode_queries(SENTENCES) for term in terms)
+    assert LIRBiEncoder(tiny("dense"), truncate_dim=8).encode_docs(["bread"]).shape == (1, 8)
+
+
+@pytest.mark.parametrize("kind", ["dense", "splade", "col", "coil"])
+def test_similarities_are_the_scores_of_all_pairs(kind: str, tiny: Tiny) -> None:
+    encoder, queries, docs = LIRBiEncoder(tiny(kind)), ["bread", "the sea", "bread"], SENTENCES[:4]
+    pairs = pd.DataFrame({"qid": list("abc"), "query": queries}).merge(
+        pd.DataFrame({"docno": list("wxyz"), "text": docs}), how="cross"
+    )
+    expected = encoder.scorer()(pairs)["score"].to_numpy().reshape(3, 4)
+    np.testing.assert_allclose(encoder.similarity(queries, docs), expected, rtol=1e-5)
+    assert encoder.similarity(queries, []).shape == (3, 0)
+
+
+def test_what_is_no_list_of_strings_is_refused(tiny: Tiny) -> None:
+    encoder = LIRBiEncoder(tiny("dense"))
+    with pytest.raises(TypeError, match="texts is str; allowed: a list of strings, also for a single one"):
+        encoder.encode_queries("bread")
+    with pytest.raises(TypeError, match=r"texts\[1\] is NoneType instead of str"):
+        encoder.encode_docs(["bread", None])
+    with pytest.raises(TypeError, match=r"docs\[0\] is int"):
+        encoder.similarity(["bread"], [3])
 
 
 @pytest.mark.parametrize("kind", BI_ENCODERS)

@@ -6,7 +6,7 @@ import pickle
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,10 @@ import pyterrier as pt
 import pyterrier.testing
 import pytest
 
-from pyterrier_lir import LIRBiEncoder, LIRReRanker
+from pyterrier_lir import LIRBiEncoder, LIRDenseIndex, LIRMultiVectorIndex, LIRReRanker, LIRSparseIndex  # noqa: F401
+from pyterrier_lir.columns import VECTOR_COLUMNS
+from tests.test_indexes import KINDS as KINDS_OF_INDEXES
+from tests.test_indexes import documents
 from tests.tiny_bi_encoders import KINDS
 from tests.tiny_checkpoints import SENTENCES
 
@@ -50,6 +53,22 @@ for _kind, _query, _doc in (("dense", "query_vec", "doc_vec"), ("splade", "query
         f"LIRBiEncoder queries {_kind}": Row(LIRBiEncoder, _kind, ("qid", "query"), (_query,)),
         f"LIRBiEncoder docs {_kind}": Row(LIRBiEncoder, _kind, ("docno", "text"), (_doc,)),
     }
+
+
+@cache
+def stored(kind: str) -> Path:
+    """An index of documents d0, d1, ..."""
+    index = KINDS_OF_INDEXES[kind](Path(tempfile.mkdtemp()) / "x.lir")
+    return index.indexer().index(documents(kind, len(SENTENCES))).folder
+
+
+def loader(kind: str, model: str) -> pt.Transformer:
+    return KINDS_OF_INDEXES[kind]("another.lir" if model == "another/model" else stored(kind)).vec_loader()
+
+
+for _vectors, _model in (("dense", "dense"), ("sparse", "splade"), ("multi_vector", "col")):
+    _adds = (VECTOR_COLUMNS[_vectors][1],)
+    TRANSFORMERS[f"vec loader {_vectors}"] = Row(partial(loader, _vectors), _model, ("docno",), _adds)
 
 
 @dataclass
@@ -214,4 +233,5 @@ def _checks(name: str, make: Callable[[], pt.Transformer]) -> type:
 
 TestReRankerByPyTerrier = _checks("TestReRankerByPyTerrier", lambda: LIRReRanker("webis/monoelectra-base"))
 TestBiEncoderByPyTerrier = _checks("TestBiEncoderByPyTerrier", lambda: LIRBiEncoder(splade_folder()))
+TestVectorLoaderByPyTerrier = _checks("TestVectorLoaderByPyTerrier", lambda: loader("sparse", "any"))
 TestScorerByPyTerrier = _checks("TestScorerByPyTerrier", lambda: LIRBiEncoder("webis/splade").scorer())

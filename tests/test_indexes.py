@@ -553,6 +553,7 @@ def test_retrievers_keep_query_columns_and_add_fields(kind: str, built: dict[str
 
 def test_no_queries_give_no_results_with_the_columns(kind: str, built: dict[str, LIRIndex]) -> None:
     topics = queries(kind)
+    assert built[kind].retriever()([]) == built[kind].scorer()([]) == []
     found = built[kind].retriever()(topics.head(0))
     assert list(found.columns) == [*topics.columns, "docno", "score", "rank"]
     assert len(found) == 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from html import unescape
 
 import numpy as np
 import pandas as pd
@@ -208,6 +210,58 @@ def test_an_instruction_changes_what_a_generative_model_is_told(tiny: Tiny, resu
 def test_raw_logits_can_be_asked_for(tiny: Tiny, results: pd.DataFrame) -> None:
     logits = LIRReRanker(tiny("bert-1"), activation="Identity")(results)["score"]
     np.testing.assert_allclose(1 / (1 + np.exp(-logits)), LIRReRanker(tiny("bert-1"))(results)["score"], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["mono-bert", "set-encoder", "bert-1", "qwen3-reranker", "dense", "col"])
+def test_texts_are_ranked_without_a_pipeline(kind: str, tiny: Tiny, results: pd.DataFrame) -> None:
+    model = LIRReRanker(tiny(kind), text_field="body", query_field="question")
+    first = results[results["qid"] == "q1"]
+    expected = LIRReRanker(tiny(kind))(first).sort_values("rank")
+    found = model.rank(first["query"][0], dict(zip(first["docno"], first["text"], strict=True)))
+    assert list(found.columns) == ["rank", "score", "docno", "text"]
+    for name in ("rank", "docno", "text"):
+        assert found[name].tolist() == expected[name].tolist()
+    np.testing.assert_allclose(found["score"], expected["score"], rtol=3e-6, atol=1e-5)
+    unnamed = model.rank(first["query"][0], first["text"], num_results=2)
+    assert [first["text"].iloc[int(docno)] for docno in unnamed["docno"]] == expected["text"].tolist()[:2]
+    nothing = model.rank("bread", [])
+    assert (list(nothing.columns), len(nothing)) == (["rank", "score", "docno", "text"], 0)
+
+
+@pytest.mark.parametrize("kind", ["mono-bert", "set-encoder", "bert-1", "monot5", "dense", "splade", "col"])
+def test_explanations_tell_how_much_scores_fall_without_words(kind: str, tiny: Tiny) -> None:
+    model, query, text = LIRReRanker(tiny(kind)), "rainfall  of\tmountains", " Bread & <rain> in mountains\n"
+    table = model.explain(query, text)
+    assert table["side"].tolist() == ["query"] * 3 + ["doc"] * 5
+    assert table["word"].tolist() == ["rainfall", "of", "mountains", "Bread", "&", "<rain>", "in", "mountains"]
+
+    def score(query: str, text: str) -> float:
+        return float(model.rank(query, [text])["score"][0])
+
+    assert table.score == pytest.approx(score(query, text), abs=1e-5)
+    left = {0: ("of\tmountains", text), 2: ("rainfall  of", text), 5: (query, " Bread & in mountains\n"),
+            7: (query, " Bread & <rain> in")}  # fmt: skip
+    for row, pair in left.items():
+        assert table["fall"][row] == pytest.approx(table.score - score(*pair), abs=2e-5), pair
+    shown = table._repr_html_()
+    assert [unescape(word) for word in re.findall(r"<span[^>]*>([^<]*)</span>", shown)] == table["word"].tolist()
+    assert f"Score {table.score:.3f}" in shown
+    assert table.sort_values("fall")._repr_html_() == shown  # the texts stay in their order
+    assert "<tr>" in table[["word", "fall"]]._repr_html_()
+    assert model.explain("", "").empty
+
+
+def test_bad_texts_are_refused(reranker: LIRReRanker) -> None:
+    with pytest.raises(TypeError, match="docs is str; allowed: a list of strings"):
+        reranker.rank("bread", "a document")
+    with pytest.raises(TypeError, match=r"docs\[1\] is NoneType instead of str"):
+        reranker.rank("bread", {"a": "Bread.", "b": None})
+    with pytest.raises(TypeError, match=r"query\[0\] is int"):
+        reranker.rank(7, ["Bread."])
+    with pytest.raises(ValueError, match="num_results=0; allowed: a positive number"):
+        reranker.rank("bread", ["Bread."], num_results=0)
+    with pytest.raises(TypeError, match="is float instead of str"):
+        reranker.explain("bread", float("nan"))
 
 
 BAD_INPUT = {

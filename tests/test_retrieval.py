@@ -213,6 +213,7 @@ def test_no_queries_give_the_columns_of_results_and_load_nothing(
         empty = fresh(given.head(0))
         assert empty.empty
         assert list(empty.columns) == list(full.columns)
+    assert fresh([]) == []
     assert fresh.encoder._loaded is None
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pyterrier as pt
 from typing_extensions import Self
 
-from ..columns import ENCODED_BY, VECTOR_COLUMNS
+from ..columns import ENCODED_BY, VECTOR_COLUMNS, transform_iter
 from ..display import Drawn
 from ..vectors import take
 from .index import LIRIndex, Mask
@@ -32,6 +32,8 @@ class _OnIndex(Drawn, pt.Transformer):
     index: LIRIndex
     any_model: bool
     include_fields: tuple[str, ...]
+
+    transform_iter = transform_iter
 
     def _settings(self) -> tuple[Any, ...]:
         parameters = list(inspect.signature(type(self).__init__).parameters.values())[1:]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, cast
 
 import numpy as np
 import pandas as pd
 import pyterrier as pt
 
-from ..columns import ENCODED_BY, VECTOR_COLUMNS, text_values, with_vectors
+from ..columns import ENCODED_BY, VECTOR_COLUMNS, check_texts, text_values, transform_iter, vector_columns, with_vectors
 from ..config import BiEncoderConfig, Kind
 from ..display import Drawn
-from ..vectors import Encoded, prune
+from ..vectors import Encoded, TokenVectors, pool_tokens, prune
 from .model_transformer import ModelTransformer, check_positive, label
 from .reranker import ranked
 from .scoring import check_scorable, scored, terms_of
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from ..engine import Engine, Model
     from ..models import BiEncoderModel
     from .explanation import Explanation
+
+Plain: TypeAlias = "np.ndarray | list[dict[str, float]] | list[np.ndarray]"  # vectors of texts
 
 
 @dataclass(unsafe_hash=True, repr=False, kw_only=True)
@@ -48,6 +51,9 @@ class LIRBiEncoder(ModelTransformer):
         truncate_dim: cut dense and token vectors to their first numbers (Matryoshka).
         query_top_k, doc_top_k: keep so many terms of a sparse vector, those with the largest weights.
         query_threshold, doc_threshold: drop terms of less weight.
+        doc_pool_factor: keep such a part of the token vectors that a multi-vector model makes of documents, at 2 every
+            second, by clustering (see `vectors.pool_tokens`).  This and the four before change vectors that are
+            written to columns and indexes, not the scores of texts.
         outputs: which outputs of a model that has several; see `checkpoints.load`.
         merge_adapter: whether the changes of a PEFT adapter are added to the weights of its base.
         revision: branch, tag or commit on the hub.
@@ -73,11 +79,12 @@ class LIRBiEncoder(ModelTransformer):
     doc_top_k: int | None = None
     query_threshold: float | None = None
     doc_threshold: float | None = None
+    doc_pool_factor: float | None = None
     outputs: tuple[Kind, ...] | None = None
     merge_adapter: bool = True
 
     _FREE: ClassVar[tuple[str, ...]] = (
-        *ModelTransformer._FREE, "query_top_k", "doc_top_k", "query_threshold", "doc_threshold",
+        *ModelTransformer._FREE, "query_top_k", "doc_top_k", "query_threshold", "doc_threshold", "doc_pool_factor",
     )  # fmt: skip
     _LOADING: ClassVar[tuple[str, ...]] = ("revision", "trust_remote_code", "outputs", "merge_adapter")
 
@@ -86,6 +93,8 @@ class LIRBiEncoder(ModelTransformer):
         super().__post_init__()
         for name in ("query_length", "doc_length", "truncate_dim", "query_top_k", "doc_top_k"):
             check_positive(name, getattr(self, name))
+        if self.doc_pool_factor is not None and not self.doc_pool_factor >= 1:
+            raise ValueError(f"doc_pool_factor={self.doc_pool_factor!r}; allowed: a number of at least 1, or None.")
         for side in ("query", "doc"):
             if getattr(self, f"{side}_prompt") is not None and getattr(self, f"{side}_prompt_name") is not None:
                 raise ValueError(f"{side}_prompt and {side}_prompt_name are both given; one of them is enough.")
@@ -116,6 +125,36 @@ class LIRBiEncoder(ModelTransformer):
         """The transformer that scores and ranks results."""
         return Scorer(self)
 
+    def encode_queries(self, texts: Sequence[str]) -> Plain | dict[Kind, Plain]:
+        """Vectors of queries, without a pipeline.
+
+        Returns:
+            (N, D) float32 of dense models, a dictionary token -> weight for each text of sparse models, an array
+            (tokens, D) for each text of multi-vector models; of several outputs, kind -> one of these.
+
+        Raises:
+            TypeError: for what is no list of strings.
+
+        >>> LIRBiEncoder("sentence-transformers/all-MiniLM-L6-v2").encode_queries(["a fox"]).shape  # doctest: +SKIP
+        (1, 384)
+        """
+        return self._plain(texts, query=True)
+
+    def encode_docs(self, texts: Sequence[str]) -> Plain | dict[Kind, Plain]:
+        """Vectors of documents, as `encode_queries` gives those of queries."""
+        return self._plain(texts, query=False)
+
+    def similarity(self, queries: Sequence[str], docs: Sequence[str]) -> np.ndarray:
+        """Scores (Q, N) float32 of every query with every document, those of `scorer()`; each is encoded once.
+
+        Raises:
+            TypeError: for what are no lists of strings.
+        """
+        rows, columns = (np.array(check_texts(texts, name), dtype=object)
+                         for texts, name in ((queries, "queries"), (docs, "docs")))  # fmt: skip
+        scores = self.engine().score(np.repeat(rows, len(columns)), np.tile(columns, len(rows)))
+        return scores.reshape(len(rows), len(columns))
+
     def explain(self, text: str, doc: str | None = None, *, query: bool = True) -> Explanation:
         """Why texts are near: a sparse model's terms of a text, or what each query token found in a document.
 
@@ -126,10 +165,12 @@ class LIRBiEncoder(ModelTransformer):
 
         Returns:
             For sparse models `term`, `weight` (with `doc`: `query_weight`, `doc_weight`, `score`); for multi-vector
-            models `query_token`, `doc_token`, `position` and `similarity`; a DataFrame that notebooks show with bars.
+            models `query_token`, `doc_token`, `position` and `similarity`, and the attribute `similarities` with those
+            of all tokens; a DataFrame that notebooks show with bars, or as a shaded matrix.
 
         Raises:
-            ValueError: for dense models, and for multi-vector models without `doc`.
+            ValueError: for dense models (`LIRReRanker.explain` explains these), and for multi-vector models without
+                `doc`.
         """
         from .explanation import align, weigh
 
@@ -139,7 +180,10 @@ class LIRBiEncoder(ModelTransformer):
             sides = [(text, query)] if doc is None else [(text, True), (doc, False)]
             return weigh([self._encode(engine, [one], side)["sparse"] for one, side in sides], terms_of(model))
         if "multi_vector" not in model.kinds:
-            raise ValueError(f"{model.source} makes one dense vector of a text, whose numbers have no names.")
+            raise ValueError(
+                f"{model.source} makes one dense vector of a text, whose numbers have no names. "
+                f"LIRReRanker({self.model!r}).explain(query, text) leaves out one word after the other."
+            )
         if doc is None:
             raise ValueError("explain(query, doc): a multi-vector model is explained by a document too.")
         return align(engine, model, text, doc)
@@ -166,13 +210,38 @@ class LIRBiEncoder(ModelTransformer):
         return self.pruned(engine.encode(texts, query), query)
 
     def pruned(self, encoded: Encoded, query: bool) -> Encoded:
-        """Encoded queries or documents with their sparse vectors pruned as the settings say."""
+        """Encoded queries or documents with their sparse vectors pruned, and token vectors pooled, as the settings say.
+
+        Raises:
+            ValueError: for `doc_pool_factor` with a model that has no token vectors, or compares equal tokens only.
+        """
         encoded = dict(encoded)
         side = "query" if query else "doc"
         top_k, threshold = getattr(self, f"{side}_top_k"), getattr(self, f"{side}_threshold")
         if "sparse" in encoded and (top_k is not None or threshold is not None):
             encoded["sparse"] = prune(cast("Any", encoded["sparse"]), top_k, threshold)
+        if self.doc_pool_factor is not None and not query:
+            model = cast("BiEncoderModel", self.engine().model)
+            config = next((config for config in model.configs if config.kind == "multi_vector"), None)
+            if config is None or config.exact_match:
+                why = "has no token vectors" if config is None else "compares vectors of equal tokens only"
+                raise ValueError(f"doc_pool_factor={self.doc_pool_factor!r}: {model.source} {why}.")
+            unit = config.normalization_strategy == "l2"
+            tokens = cast("TokenVectors", encoded["multi_vector"])
+            encoded["multi_vector"] = pool_tokens(tokens, self.doc_pool_factor, unit)
         return encoded
+
+    def _plain(self, texts: Sequence[str], query: bool) -> Plain | dict[Kind, Plain]:
+        engine = self.engine()
+        model = cast("BiEncoderModel", engine.model)
+        encoded = self._encode(engine, check_texts(texts, "texts"), query)
+        terms = terms_of(model, self.token_ids) if "sparse" in encoded else None
+        found: dict[Kind, Plain] = {}
+        for kind, vectors in encoded.items():
+            column = VECTOR_COLUMNS[kind][0 if query else 1]
+            plain = vectors if kind == "dense" else vector_columns({kind: vectors}, query, terms)[column]
+            found[kind] = cast("Plain", plain)
+        return found if len(found) > 1 else next(iter(found.values()))
 
     def config(self) -> BiEncoderConfig:
         """The configuration of the model's (first) output, settings of this transformer included."""
@@ -211,7 +280,7 @@ class _Part(Drawn, pt.Transformer):
     bi_encoder: LIRBiEncoder
     _NAME: ClassVar[str] = ""
 
-    transform_iter = ModelTransformer.transform_iter
+    transform_iter = transform_iter
 
     def __repr__(self) -> str:
         return f"{self.bi_encoder!r}.{self._NAME}()"

@@ -1,16 +1,17 @@
-"""What a bi-encoder sees: the terms of sparse vectors, and which document token each query token found."""
+"""Why a score is what it is: terms, tokens that found each other, words without which it falls."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from html import escape
-from typing import TYPE_CHECKING, Any, cast
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import pandas as pd
 import torch
 
 from ..columns import Terms
+from ..display import bars, matrix, note, shaded
 from ..models.scores import similarities
 
 if TYPE_CHECKING:
@@ -18,34 +19,65 @@ if TYPE_CHECKING:
     from ..models import BiEncoderModel
     from ..vectors import TokenVectors, Vectors
 
+Score = Callable[[Sequence[str], Sequence[str]], np.ndarray]
+_TOKENS = 48  # of a document that are shown in a matrix; of longer ones, those that were found
+
 
 class Explanation(pd.DataFrame):
     """A DataFrame whose last column notebooks show with bars."""
 
     @property
     def _constructor(self) -> Any:
-        return Explanation
+        return type(self)
 
     def _repr_html_(self) -> str:
         if self.empty or not pd.api.types.is_numeric_dtype(self.iloc[:, -1]):
-            return pd.DataFrame(self).to_html()
-        last = self.columns[-1]
-        largest = max(float(np.abs(self[last]).max()), 1e-12)
-        head = "".join(f"<th style='text-align:left'>{escape(str(name))}</th>" for name in self.columns)
-        shown = self.head(60)
-        rows = []
-        for values in shown.itertuples(index=False):
-            cells = "".join(f"<td style='text-align:left'>{_cell(value)}</td>" for value in values[:-1])
-            share = abs(float(values[-1])) / largest * 8
-            colour = "#4c78a8" if values[-1] >= 0 else "#e45756"
-            bar = f"<span style='display:inline-block;height:.7em;width:{share:.2f}em;background:{colour}'></span>"
-            rows.append(f"<tr>{cells}<td style='text-align:left'>{bar} {_cell(values[-1])}</td></tr>")
-        more = f"<p>{len(self) - len(shown)} more rows</p>" if len(self) > len(shown) else ""
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>{more}"
+            return str(pd.DataFrame(self).to_html())
+        return bars([str(name) for name in self.columns], list(self.itertuples(index=False, name=None)))
 
 
-def _cell(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else escape(str(value))
+class Alignment(Explanation):
+    """Which document token each query token found; notebooks show the similarities of all of them, shaded.
+
+    Attributes:
+        similarities: of each query token (row) with each document token (column).
+    """
+
+    _metadata: ClassVar[list[str]] = ["similarities"]  # which pandas hands on
+    similarities: pd.DataFrame | None = None
+
+    def _repr_html_(self) -> str:
+        found = self.similarities
+        if found is None or "position" not in self or list(found.index) != list(self.get("query_token", [])):
+            return super()._repr_html_()  # parts of the table
+        count = found.shape[1]
+        positions = list(range(count)) if count <= _TOKENS else sorted({*self["position"]})
+        shown = found.iloc[:, positions]
+        left_out = note(f"Of {count} tokens of the document those that were found.") if count > _TOKENS else ""
+        return matrix(list(shown.index), list(shown.columns), shown.to_numpy().tolist()) + left_out
+
+
+class WordFalls(Explanation):
+    """How much a score falls without each word; notebooks show the texts with the words shaded.
+
+    Attributes:
+        score: of the whole texts.
+    """
+
+    _metadata: ClassVar[list[str]] = ["score"]
+    score: float | None = None
+
+    def _repr_html_(self) -> str:
+        if self.empty or self.score is None or not {"side", "word", "fall"} <= {*self.columns}:
+            return super()._repr_html_()
+        largest = float(self["fall"].abs().max())
+        in_order = self.sort_index()
+        texts = [
+            shaded(str(side), list(zip(words["word"], words["fall"], strict=True)), largest)
+            for side, words in in_order.groupby("side", sort=False)
+        ]
+        told = f"It falls without a blue word and rises without a red one, by {largest:.3f} at most."
+        return "".join(texts) + note(f"Score {self.score:.3f}. {told}")
 
 
 def weigh(vectors: Sequence[Vectors], terms: Terms) -> Explanation:
@@ -63,7 +95,7 @@ def weigh(vectors: Sequence[Vectors], terms: Terms) -> Explanation:
     return Explanation(frame.sort_values(by, ascending=False, kind="stable", ignore_index=True))
 
 
-def align(engine: Engine, model: BiEncoderModel, query: str, doc: str) -> Explanation:
+def align(engine: Engine, model: BiEncoderModel, query: str, doc: str) -> Alignment:
     """For each query vector the document's most similar one: tokens, position among those that count, similarity."""
     config = next(config for config in model.configs if config.kind == "multi_vector")
     sides = []
@@ -75,7 +107,7 @@ def align(engine: Engine, model: BiEncoderModel, query: str, doc: str) -> Explan
     if queries.ids is not None and docs.ids is not None:
         sims = sims * (torch.from_numpy(docs.ids)[:, None] == torch.from_numpy(queries.ids))
     best, where = sims.max(dim=0)
-    return Explanation(
+    table = Alignment(
         {
             "query_token": query_tokens,
             "doc_token": [doc_tokens[i] for i in where.tolist()],
@@ -83,6 +115,40 @@ def align(engine: Engine, model: BiEncoderModel, query: str, doc: str) -> Explan
             "similarity": best.tolist(),
         }
     )
+    table.similarities = pd.DataFrame(sims.T.numpy(), index=query_tokens, columns=doc_tokens)
+    return table
+
+
+def leave_out(score: Score, query: str, text: str) -> WordFalls:
+    """Score the texts without each of their words, which are what white space divides.
+
+    Args:
+        score: queries and documents -> scores of the pairs.
+
+    >>> def shared(queries, docs):
+    ...     return np.array([len({*query.split()} & {*doc.split()}) for query, doc in zip(queries, docs)])
+    >>> leave_out(shared, "red fox", "a red dog")
+        side word  fall
+    0  query  red     1
+    1  query  fox     0
+    2    doc    a     0
+    3    doc  red     1
+    4    doc  dog     0
+    """
+    shorter = [("query", word, left, text) for word, left in _without_each(query)]
+    shorter += [("doc", word, query, left) for word, left in _without_each(text)]
+    sides, words, queries, docs = zip(*shorter, strict=True) if shorter else ((), (), (), ())
+    whole, *scores = score([query, *queries], [text, *docs]).tolist()
+    table = WordFalls({"side": sides, "word": words, "fall": [whole - without for without in scores]})
+    table.score = float(whole)
+    return table
+
+
+def _without_each(text: str) -> Iterator[tuple[str, str]]:
+    """Each word of a text, and the text without it and the space behind it."""
+    for found in re.finditer(r"\S+\s*", text):
+        rest = text[found.end() :]
+        yield found[0].rstrip(), text[: found.start()] + rest if rest else text[: found.start()].rstrip()
 
 
 def _tokens(model: BiEncoderModel, text: str, query: bool, vectors: int) -> list[str]:

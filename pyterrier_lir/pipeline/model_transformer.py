@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-import pandas as pd
 import pyterrier as pt
 
+from ..columns import transform_iter
 from ..config import PRECISIONS, Precision
 from ..display import Drawn
 
@@ -54,11 +53,7 @@ class ModelTransformer(Drawn, pt.Transformer):
         if not isinstance(self.model, (str, os.PathLike)) and not hasattr(self.model, "backbone"):
             raise TypeError(f"model={self.model!r}; allowed: a hub id, a folder, or a loaded model.")
 
-    def transform_iter(self, inp: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """As `transform`, on dictionaries."""
-        rows = list(inp)
-        out: list[Any] = self.transform(pd.DataFrame(rows)).to_dict(orient="records") if rows else []
-        return iter(out)
+    transform_iter = transform_iter
 
     def engine(self) -> Engine:
         """The engine of the present settings; the model is loaded at most once for each of them.

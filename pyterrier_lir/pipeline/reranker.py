@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -9,13 +10,14 @@ import numpy as np
 import pandas as pd
 import pyterrier as pt
 
-from ..columns import check_results, text_values
+from ..columns import check_results, check_texts, text_values
 from ..config import Kind
-from .model_transformer import ModelTransformer
+from .model_transformer import ModelTransformer, check_positive
 from .scoring import check_scorable, scored
 
 if TYPE_CHECKING:
     from ..engine import Engine
+    from .explanation import Explanation
 
 
 @dataclass(unsafe_hash=True, repr=False, kw_only=True)
@@ -76,6 +78,51 @@ class LIRReRanker(ModelTransformer):
             return ranked(inp.assign(score=pd.Series(dtype=float)))
         engine = self.engine()
         return ranked(inp.assign(score=self._scores(inp, engine, texts).astype(np.float64)))
+
+    def rank(self, query: str, docs: Sequence[str] | Mapping[str, str], num_results: int | None = None) -> pd.DataFrame:
+        """Rank texts for a query, without a pipeline.
+
+        Args:
+            docs: the texts, or docno -> text; without docnos, their positions in the list are these.
+            num_results: keep so many, the best; None for all.
+
+        Returns:
+            `rank`, `score`, `docno` and `text`, the best first.
+
+        Raises:
+            TypeError: for what are no strings.
+
+        >>> LIRReRanker("webis/monoelectra-base").rank("fox", ["The fox.", "A dog."], num_results=1)  # doctest: +SKIP
+           rank  score docno      text
+        0     0   4.32     0  The fox.
+        """
+        check_positive("num_results", num_results)
+        [query] = check_texts([query], "query")
+        texts = check_texts(docs.values() if isinstance(docs, Mapping) else docs, "docs")
+        docnos = [str(docno) for docno in (docs if isinstance(docs, Mapping) else range(len(texts)))]
+        frame = pd.DataFrame({"qid": "1", self.query_field: query, "docno": docnos, self.text_field: texts})
+        found = self.transform(frame.astype(object)).sort_values("rank", ignore_index=True).iloc[:num_results]
+        return found.rename(columns={self.text_field: "text"})[["rank", "score", "docno", "text"]]
+
+    def explain(self, query: str, text: str) -> Explanation:
+        """What a score reacts to: how much it falls when one word of the query or of the document is left out.
+
+        Works with every model, and takes a forward pass for each word.  Where scores go through a sigmoid, near 0 and
+        1 nothing seems to matter: `activation="Identity"` shows the logits' falls.  A listwise model sees each
+        document alone.
+
+        Returns:
+            `side` (`query` or `doc`), `word` and `fall`, in the order of the texts, and the attribute `score`; a
+            DataFrame that notebooks show as the texts with their words shaded.
+
+        Raises:
+            TypeError: for what are no strings.
+        """
+        from .explanation import leave_out
+
+        query, text = check_texts([query, text], "explain's texts")
+        engine = self.engine()
+        return leave_out(lambda queries, docs: engine.score(queries, docs, np.arange(len(docs))), query, text)
 
     def _scores(self, inp: pd.DataFrame, engine: Engine, texts: dict[str, str]) -> np.ndarray:
         if hasattr(engine.model, "outputs"):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import pandas as pd
 import pyterrier as pt
 
-from ..columns import VECTOR_COLUMNS
+from ..columns import VECTOR_COLUMNS, transform_iter
 from ..display import Drawn, chosen
 from ..indexes import INDEXES, IndexUnion, LIRIndex, open_index
 from ..indexes.building import Document, Plan, build
@@ -219,6 +219,8 @@ class LIRRetriever(Drawn, pt.Transformer):
         )  # fmt: skip
         fused.encoder = self.encoder
         return fused
+
+    transform_iter = transform_iter
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """Find documents for queries; score those that are there."""
