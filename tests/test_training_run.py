@@ -266,11 +266,17 @@ def test_accumulated_batches_have_the_gradients_of_one(tiny: Tiny, tmp_path: Pat
         torch.testing.assert_close(found[1][name], tensor, rtol=1e-4, atol=1e-6, msg=name)
 
 
-@pytest.mark.parametrize("kind", ["cross", "splade"])
+@pytest.mark.parametrize("kind", ["cross", "splade", "colbert"])
 def test_models_are_trained_in_bf16_and_kept_in_float32(kind: str, tiny: Tiny, tmp_path: Path) -> None:
-    model = module(kind, tiny)
+    model = module(kind, tiny, evaluation_metrics=["nDCG@10"])
     made = LightningIRDataModule(train_dataset=collection(12), train_batch_size=4, inference_datasets=[validation()])
     run = trainer(tmp_path, max_epochs=2, precision="bf16-mixed")
     run.fit(model, made)
     assert {one.dtype for one in model.parameters()} == {torch.float32}
     assert math.isfinite(float(run.callback_metrics["loss"]))
+    frame = validation().run_path_or_id
+    assert isinstance(frame, pd.DataFrame)
+    found = LIRReRanker(model.model, precision="bf16")(frame[["qid", "query", "docno", "text"]])
+    names = {"qid": "query_id", "docno": "doc_id"}
+    expected = calc_aggregate([nDCG @ 10], frame.rename(columns=names), found.rename(columns=names))[nDCG @ 10]
+    assert float(run.callback_metrics["the run/nDCG@10"]) == pytest.approx(expected, abs=1e-6)

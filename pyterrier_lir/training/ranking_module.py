@@ -189,6 +189,10 @@ class RankingModule(LightningModule):
         self.log("loss", total.detach(), prog_bar=True, batch_size=len(batch.queries))
         return total
 
+    def _by_the_engine(self) -> Any:
+        """Without autocast: the engine has a precision of its own, and vectors are compared in float32."""
+        return torch.autocast(self.device.type, enabled=False)
+
     def on_validation_epoch_start(self) -> None:
         """Collect rankings anew, by the model as it is used for inference."""
         self._plain, self.model.plain = self.model.plain, False
@@ -199,7 +203,8 @@ class RankingModule(LightningModule):
     def validation_step(self, batch: RankBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Score the rankings of a batch."""
         if self.evaluation_metrics:
-            self._rescored.setdefault(dataloader_idx, Rescored(self._engine)).add(batch)
+            with self._by_the_engine():
+                self._rescored.setdefault(dataloader_idx, Rescored(self._engine)).add(batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log each measure of each dataset, as `DATASET/MEASURE`."""
@@ -235,13 +240,15 @@ class RankingModule(LightningModule):
         """
         found, self.found = self.found, None
         if isinstance(batch, RunDataset):
-            run = everyones(re_rank(engine_of(self), batch)) if found is None else found
+            with self._by_the_engine():
+                run = everyones(re_rank(engine_of(self), batch)) if found is None else found
         elif isinstance(batch, QueryDataset):
             if self.retriever is None:
                 raise ValueError("Queries are searched in an index: add a SearchCallback to the trainer.")
             own = list(batch)
             ids, queries = [one.query_id for one in own], [one.query for one in own]
-            run = everyones(search(engine_of(self), self.retriever, ids, queries)) if found is None else found
+            with self._by_the_engine():
+                run = everyones(search(engine_of(self), self.retriever, ids, queries)) if found is None else found
         else:
             return {}
         if self.evaluation_metrics:
