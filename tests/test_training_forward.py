@@ -88,10 +88,9 @@ def test_cached_gradients_are_those_of_the_whole_batch_with_dropout_on(kind: str
 def test_gradients_do_not_depend_on_the_groups(kind: str, tiny: Tiny) -> None:
     model = BiEncoderModel.from_pretrained(tiny(kind))
     whole, cut = (gradients(model, losses(model, False, tokens)) for tokens in (None, 16))
+    largest = max(float(gradient.abs().max()) for gradient in whole.values())  # keys' biases have its rounding only
     for name, gradient in whole.items():
-        torch.testing.assert_close(
-            cut[name], gradient, rtol=1e-4, atol=1e-6 * (1 + float(gradient.abs().max())), msg=name
-        )
+        torch.testing.assert_close(cut[name], gradient, rtol=1e-4, atol=1e-7 * largest + 1e-6, msg=name)
 
 
 @pytest.mark.parametrize("kind", ["mono-bert", "bert-1", "set-encoder"])
