@@ -37,8 +37,8 @@ LIGHTNING_IR = """
 import json, sys, time, warnings, torch
 warnings.filterwarnings("ignore")
 from lightning import Callback
-from lightning_ir import (BiEncoderModule, CrossEncoderModule, DprConfig, InBatchCrossEntropy, MonoConfig,
-                          LightningIRTrainer, RankNet)
+from lightning_ir import BiEncoderModule, CrossEncoderModule, InBatchCrossEntropy, LightningIRTrainer, RankNet
+from lightning_ir.models import DprConfig, MonoConfig
 from lightning_ir.data import TrainBatch
 folder, kind, precision, size, rows = *sys.argv[1:4], int(sys.argv[4]), json.load(open(sys.argv[5]))
 times = []
@@ -46,7 +46,7 @@ class Clock(Callback):
     def on_train_batch_start(self, *given): self.start = time.process_time()
     def on_train_batch_end(self, *given): times.append(time.process_time() - self.start)
 batches = [TrainBatch(queries=[r[0] for r in rows[i:i + size]], docs=[r[1:] for r in rows[i:i + size]],
-                      targets=torch.tensor([[1.0, 0.0]] * size)) for i in range(0, len(rows), size)]
+                      query_ids=[r[0] for r in rows[i:i + size]], targets=torch.tensor([[1.0, 0.0]] * size)) for i in range(0, len(rows), size)]
 if kind == "dense":
     config = DprConfig(query_length=32, doc_length=256, similarity_function="cosine")
     module = BiEncoderModule(folder, config=config, loss_functions=[InBatchCrossEntropy()])
