@@ -352,3 +352,12 @@ def test_bad_input_is_refused_with_a_clear_error(case: str, tiny: Tiny, tmp_path
     run, error, message = BAD[case]
     with pytest.raises(error, match=message):
         run(tiny, tmp_path / "x.lir")
+
+
+def test_no_queries_need_no_model() -> None:
+    retriever = LIRRetriever("no/such-model", "no/such-index", include_fields=["title"])
+    found = retriever(pd.DataFrame(columns=["qid", "query"], dtype=object))
+    assert found.empty
+    assert list(found.columns) == ["qid", "query", "docno", "score", "rank", "title"]
+    with pytest.raises(OSError, match="no/such-model"):
+        retriever(pd.DataFrame(columns=["qid"], dtype=object))
