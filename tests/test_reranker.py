@@ -251,6 +251,25 @@ def test_explanations_tell_how_much_scores_fall_without_words(kind: str, tiny: T
     assert model.explain("", "").empty
 
 
+@pytest.mark.parametrize("kind", ["mono-bert", "set-encoder", "bert-1", "monot5", "dense", "splade", "col"])
+def test_explanations_tell_of_words_that_are_not_read(kind: str, tiny: Tiny) -> None:
+    model, words = LIRReRanker(tiny(kind), max_length=20), ["rainfall", "mountains", "bread"] * 20
+    table = model.explain("rainfall", " ".join(words))
+    read = len(words) - table.unread
+    assert 0 < read < len(words)
+
+    def score(doc: list[str]) -> float:
+        return float(model.rank("rainfall", [" ".join(doc)])["score"][0])
+
+    other = ["sea"] * table.unread
+    assert score(words[:read] + other) == pytest.approx(table.score, abs=1e-6)
+    assert score([*words[: read - 1], "sea", *other]) != pytest.approx(table.score, abs=1e-6)
+    assert f"The document's last {table.unread} words: beyond what the model reads." in unescape(table._repr_html_())
+    short = model.explain("rainfall", "rainfall bread\n")
+    assert short.unread == 0
+    assert "beyond" not in short._repr_html_()
+
+
 def test_bad_texts_are_refused(reranker: LIRReRanker) -> None:
     with pytest.raises(TypeError, match="docs is str; allowed: a list of strings"):
         reranker.rank("bread", "a document")

@@ -12,10 +12,11 @@ import torch
 
 from ..columns import Terms
 from ..display import bars, matrix, note, shaded
+from ..models import CrossEncoderModel
 from ..models.scores import similarities
 
 if TYPE_CHECKING:
-    from ..engine import Engine
+    from ..engine import Engine, Model
     from ..models import BiEncoderModel
     from ..vectors import TokenVectors, Vectors
 
@@ -62,10 +63,12 @@ class WordFalls(Explanation):
 
     Attributes:
         score: of the whole texts.
+        unread: how many words at the document's end are beyond what the model reads.
     """
 
-    _metadata: ClassVar[list[str]] = ["score"]
+    _metadata: ClassVar[list[str]] = ["score", "unread"]
     score: float | None = None
+    unread: int = 0
 
     def _repr_html_(self) -> str:
         if self.empty or self.score is None or not {"side", "word", "fall"} <= {*self.columns}:
@@ -77,7 +80,9 @@ class WordFalls(Explanation):
             for side, words in in_order.groupby("side", sort=False)
         ]
         told = f"It falls without a blue word and rises without a red one, by {largest:.3f} at most."
-        return "".join(texts) + note(f"Score {self.score:.3f}. {told}")
+        last = "last word" if self.unread == 1 else f"last {self.unread:,} words"
+        cut = f" The document's {last}: beyond what the model reads." if self.unread else ""
+        return "".join(texts) + note(f"Score {self.score:.3f}. {told}{cut}")
 
 
 def weigh(vectors: Sequence[Vectors], terms: Terms) -> Explanation:
@@ -142,6 +147,20 @@ def leave_out(score: Score, query: str, text: str) -> WordFalls:
     table = WordFalls({"side": sides, "word": words, "fall": [whole - without for without in scores]})
     table.score = float(whole)
     return table
+
+
+def unread_words(model: Model, query: str, text: str) -> int:
+    """How many words at the document's end are beyond what the model reads: without them it reads the same tokens."""
+    shorter = ["", *(text[: found.end()] for found in re.finditer(r"\S+", text))]
+    docs = [text, *shorter]
+    if isinstance(model, CrossEncoderModel):
+        tokens = model.tokenizer.encode_queries([query]), model.tokenizer.encode_docs(docs)
+        read = list(model.tokenizer.join(*tokens, np.zeros(len(docs), dtype=np.int64), np.arange(len(docs)), -1).ids)
+    else:
+        rows = model.tokenizers[1].encode(docs)
+        read = np.split(rows.values, rows.offsets[1:-1])
+    enough = next((words for words, ids in enumerate(read[1:]) if np.array_equal(ids, read[0])), len(shorter) - 1)
+    return len(shorter) - 1 - enough
 
 
 def _without_each(text: str) -> Iterator[tuple[str, str]]:

@@ -115,20 +115,23 @@ class LIRReRanker(ModelTransformer):
 
         Works with every model, and takes a forward pass for each word.  Where scores go through a sigmoid, near 0 and
         1 nothing seems to matter: `activation="Identity"` shows the logits' falls.  A listwise model sees each
-        document alone.
+        document alone.  Words of the document beyond what the model reads fall by about 0, which says nothing of
+        them: `unread` counts these, and the display tells it.
 
         Returns:
-            `side` (`query` or `doc`), `word` and `fall`, in the order of the texts, and the attribute `score`; a
-            DataFrame that notebooks show as the texts with their words shaded.
+            `side` (`query` or `doc`), `word` and `fall`, in the order of the texts, and the attributes `score` and
+            `unread`; a DataFrame that notebooks show as the texts with their words shaded.
 
         Raises:
             TypeError: for what are no strings.
         """
-        from .explanation import leave_out
+        from .explanation import leave_out, unread_words
 
         query, text = check_texts([query, text], "explain's texts")
         engine = self.engine()
-        return leave_out(lambda queries, docs: engine.score(queries, docs, np.arange(len(docs))), query, text)
+        table = leave_out(lambda queries, docs: engine.score(queries, docs, np.arange(len(docs))), query, text)
+        table.unread = unread_words(engine.model, query, text)
+        return table
 
     def _scores(self, inp: pd.DataFrame, engine: Engine, texts: dict[str, str]) -> np.ndarray:
         if hasattr(engine.model, "outputs"):
