@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from pyterrier_lir.checkpoints import READERS
+from pyterrier_lir.config import KIND_WORDS
 from pyterrier_lir.indexes import search
 from pyterrier_lir.indexes.search.dense_faiss import FAMILIES
 from pyterrier_lir.public_models import PUBLIC_MODELS
@@ -20,14 +21,13 @@ from pyterrier_lir.training.objectives import OBJECTIVES
 from pyterrier_lir.training.scored import Loss
 
 README = Path(__file__).parents[1] / "README.md"
-KINDS = {"dense": "dense", "sparse": "learned sparse", "multi_vector": "multi-vector"}
 PAPER = re.compile(r"arXiv:[\d.]+|(?:[A-Z]\w+ et al\. |ACL )\d{4}")
 
 
 def engines() -> str:
     """A row for each engine, by the kind of vectors."""
     rows = []
-    for kind, title in KINDS.items():
+    for kind, title in KIND_WORDS.items():
         for number, name in enumerate(search.engines_of(kind)):  # type: ignore[arg-type]
             engine = search.ENGINES[kind, name]  # type: ignore[index]
             extra = f" (extra `{engine.extra}`)" if engine.extra else ""
@@ -85,11 +85,11 @@ def checkpoints() -> str:
         known = [row for row in PUBLIC_MODELS if row.format == name]
         first_of = {row.kind: row.id for row in reversed(known)}
         kinds = dict.fromkeys(row.kind for row in known)
-        makes = ", ".join(kind.replace("_", "-") for kind in kinds)
+        named = ", ".join(KIND_WORDS.get(kind, kind) for kind in kinds)
         examples = ", ".join(f"`{first_of[kind]}`" for kind in kinds)
         first = _without_stop((inspect.getdoc(reader) or "").splitlines()[0])
-        rows.append([name, first, makes, str(len(known) or ""), examples])
-    return table(["format", "what it is", "makes", "public", "such as"], rows)
+        rows.append([name, first, str(len(known) or ""), named, examples])
+    return table(["format", "what it is", "public", "listed as", "such as"], rows)
 
 
 def _default(one: dataclasses.Field[Any]) -> Any:

@@ -256,6 +256,22 @@ def test_dense_vectors_have_no_explanation(tiny: Tiny) -> None:
         LIRBiEncoder(tiny("dense")).explain("bread")
 
 
+def test_one_of_several_outputs_is_explained_and_said(tiny: Tiny) -> None:
+    folder, texts = tiny("bge-m3"), (SENTENCES[2], SENTENCES[2])
+    several = LIRBiEncoder(folder, outputs=("dense", "multi_vector", "sparse"))
+    for kind, words in (("sparse", "learned sparse"), ("multi_vector", "multi-vector")):
+        alone, table = LIRBiEncoder(folder, outputs=(kind,)).explain(*texts), several.explain(*texts, kind=kind)
+        pd.testing.assert_frame_equal(pd.DataFrame(table), pd.DataFrame(alone), rtol=1e-4)
+        said = f"The {words} part alone, of: dense, multi-vector, learned sparse."
+        assert table._repr_html_().endswith(f">{said}</p>")
+        assert "part alone" not in alone._repr_html_()
+    pd.testing.assert_frame_equal(several.explain(*texts), several.explain(*texts, kind="sparse"))
+    with pytest.raises(ValueError, match="numbers have no names"):
+        several.explain(*texts, kind="dense")
+    with pytest.raises(ValueError, match=r"kind='multi_vector'; .* makes: dense, sparse"):
+        LIRBiEncoder(folder, outputs=("dense", "sparse")).explain(*texts, kind="multi_vector")
+
+
 @pytest.mark.parametrize("kind", ["dense", "splade", "inference-free", "col", "coil", "bge-m3"])
 def test_lists_of_texts_are_encoded_as_columns_are(kind: str, tiny: Tiny) -> None:
     texts = [*SENTENCES[:3], "", SENTENCES[0]]

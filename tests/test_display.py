@@ -14,6 +14,7 @@ import pyterrier as pt
 import pytest
 
 from pyterrier_lir import LIRBiEncoder, LIRIndexer, LIRReRanker, LIRRetriever, Trainable, load_model, open_index
+from pyterrier_lir.config import KIND_WORDS
 from pyterrier_lir.indexes import LIRDenseIndex, LIRIndex
 from tests.test_indexes import KINDS, documents
 from tests.tiny_checkpoints import SENTENCES
@@ -41,9 +42,9 @@ MODELS: dict[str, dict[str, str]] = {
     "set-encoder": {"what": "listwise cross-encoder", "documents seen together": "5"},
     "bert-1": {"what": "cross-encoder", "score": "classification, rank", "activation": "Sigmoid"},
     "dense": {"what": "dense bi-encoder", "vectors": "dense: 32 numbers", "similarity": "cosine"},
-    "splade": {"what": "sparse bi-encoder", "similarity": "dot"},
-    "col": {"what": "multi_vector bi-encoder", "similarity": "dot, max over a document's tokens, sum over a query's"},
-    "bge-m3": {"what": "dense bi-encoder and sparse bi-encoder and multi_vector bi-encoder"},
+    "splade": {"what": "learned sparse bi-encoder", "similarity": "dot"},
+    "col": {"what": "multi-vector bi-encoder", "similarity": "dot, max over a document's tokens, sum over a query's"},
+    "bge-m3": {"what": "dense bi-encoder and learned sparse bi-encoder and multi-vector bi-encoder"},
 }  # fmt: skip
 
 
@@ -64,7 +65,7 @@ def test_indexes_tell_what_they_are(kind: str, tmp_path: Path) -> None:
     index.indexer(model={"source": "the/model"}, include_fields=["text"]).index(documents(kind, 1_200))
     index.delete(["d7"])
     facts = table(shown(index))
-    assert facts["what"] == f"index of {kind} vectors"
+    assert facts["what"] == f"index of {KIND_WORDS[kind]} vectors"
     assert (facts["documents"], facts["deleted documents"], facts["stored fields"]) == ("1,199", "1", "text")
     assert (facts["made with: model"], facts["engines built"]) == ("the/model", "none")
     assert facts["size on disk"].endswith("KiB")
@@ -72,7 +73,11 @@ def test_indexes_tell_what_they_are(kind: str, tmp_path: Path) -> None:
     assert "settings: impacts" in facts or "settings: dtype" in facts
     assert "<x>" not in shown(index)
     union = table(shown(open_index([index.folder])))
-    assert (union["documents"], union["vectors"]) == ("1,199", kind)
+    assert union["what"] == f"union of 1 indexes of {KIND_WORDS[kind]} vectors"
+    told = ("documents", "deleted documents", "stored fields", "size on disk", "made with: model")
+    assert {name: union[name] for name in told} == {name: facts[name] for name in told}
+    own = ("documents", "size on disk", "engines built")
+    assert {name: union[f"{index.folder}: {name}"] for name in own} == {name: facts[name] for name in own}
 
 
 def test_engines_that_were_built_are_told(tmp_path: Path) -> None:

@@ -167,7 +167,9 @@ class IndexUnion:
         return f"IndexUnion([{', '.join(map(repr, self.parts))}])"
 
     def _repr_html_(self) -> str:
-        return facts_table("IndexUnion", {"documents": len(self), "vectors": self.KIND, "parts": self.parts})
+        from .facts import facts_of_union
+
+        return facts_table("IndexUnion", facts_of_union(self))
 
 
 class UnionRetriever(Retriever):

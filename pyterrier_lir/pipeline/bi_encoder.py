@@ -13,7 +13,7 @@ import pandas as pd
 import pyterrier as pt
 
 from ..columns import ENCODED_BY, VECTOR_COLUMNS, check_texts, text_values, transform_iter, vector_columns, with_vectors
-from ..config import BiEncoderConfig, Kind
+from ..config import KIND_WORDS, BiEncoderConfig, Kind
 from ..display import Drawn
 from ..vectors import Encoded, TokenVectors, pool_tokens, prune
 from .model_transformer import ModelTransformer, check_positive, label
@@ -157,13 +157,17 @@ class LIRBiEncoder(ModelTransformer):
         scores = self.engine().score(np.repeat(rows, len(columns)), np.tile(columns, len(rows)))
         return scores.reshape(len(rows), len(columns))
 
-    def explain(self, text: str, doc: str | None = None, *, query: bool = True) -> Explanation:
+    def explain(
+        self, text: str, doc: str | None = None, *, query: bool = True, kind: Kind | None = None
+    ) -> Explanation:
         """Why texts are near: a sparse model's terms of a text, or what each query token found in a document.
 
         Args:
             text: a query, or with `query=False` a document.
             doc: a document that the query is compared with; needed by multi-vector models.  With it, a sparse model
                 shows the terms that both have.
+            kind: of a model with several outputs the one that is explained, `"sparse"` or `"multi_vector"`; None for
+                the first of these that the model makes.  The display tells it.
 
         Returns:
             For sparse models `term`, `weight` (with `doc`: `query_weight`, `doc_weight`, `score`); for multi-vector
@@ -171,24 +175,34 @@ class LIRBiEncoder(ModelTransformer):
             of all tokens; a DataFrame that notebooks show with bars, or as a shaded matrix.
 
         Raises:
-            ValueError: for dense models (`LIRReRanker.explain` explains these), and for multi-vector models without
-                `doc`.
+            ValueError: for dense vectors (`LIRReRanker.explain` explains these), for a kind that the model does not
+                make, and for multi-vector models without `doc`.
         """
         from .explanation import align, weigh
 
         engine = self.engine()
         model = cast("BiEncoderModel", engine.model)
-        if "sparse" in model.kinds:
-            sides = [(text, query)] if doc is None else [(text, True), (doc, False)]
-            return weigh([self._encode(engine, [one], side)["sparse"] for one, side in sides], terms_of(model))
-        if "multi_vector" not in model.kinds:
+        explained = [one for one in ("sparse", "multi_vector") if one in model.kinds]
+        if kind not in (None, "dense", *model.kinds):
+            raise ValueError(f"kind={kind!r}; {model.source} makes: {', '.join(model.kinds)}.")
+        if not explained or kind == "dense":
             raise ValueError(
                 f"{model.source} makes one dense vector of a text, whose numbers have no names. "
                 f"LIRReRanker({self.model!r}).explain(query, text) leaves out one word after the other."
             )
-        if doc is None:
+        kind = kind or explained[0]
+        if kind == "sparse":
+            sides = [(text, query)] if doc is None else [(text, True), (doc, False)]
+            vectors = [self._encode(engine, [one], side)["sparse"] for one, side in sides]
+            table: Explanation = weigh(vectors, terms_of(model))
+        elif doc is None:
             raise ValueError("explain(query, doc): a multi-vector model is explained by a document too.")
-        return align(engine, model, text, doc)
+        else:
+            table = align(engine, model, text, doc)
+        if len(model.kinds) > 1:
+            made = ", ".join(KIND_WORDS[one] for one in model.kinds)
+            table.part = f"The {KIND_WORDS[kind]} part alone, of: {made}."
+        return table
 
     def _load(self) -> Engine:
         engine = super()._load()

@@ -25,7 +25,14 @@ _TOKENS = 48  # of a document that are shown in a matrix; of longer ones, those 
 
 
 class Explanation(pd.DataFrame):
-    """A DataFrame whose last column notebooks show with bars."""
+    """A DataFrame whose last column notebooks show with bars.
+
+    Attributes:
+        part: of a model with several outputs, what the table is about.
+    """
+
+    _metadata: ClassVar[list[str]] = ["part"]  # which pandas hands on
+    part: str | None = None
 
     @property
     def _constructor(self) -> Any:
@@ -33,8 +40,12 @@ class Explanation(pd.DataFrame):
 
     def _repr_html_(self) -> str:
         if self.empty or not pd.api.types.is_numeric_dtype(self.iloc[:, -1]):
-            return str(pd.DataFrame(self).to_html())
-        return bars([str(name) for name in self.columns], list(self.itertuples(index=False, name=None)))
+            return f"{pd.DataFrame(self).to_html()}{self._part()}"
+        names = [str(name) for name in self.columns]
+        return bars(names, list(self.itertuples(index=False, name=None))) + self._part()
+
+    def _part(self) -> str:
+        return note(self.part) if self.part else ""
 
 
 class Alignment(Explanation):
@@ -44,7 +55,7 @@ class Alignment(Explanation):
         similarities: of each query token (row) with each document token (column).
     """
 
-    _metadata: ClassVar[list[str]] = ["similarities"]  # which pandas hands on
+    _metadata: ClassVar[list[str]] = ["part", "similarities"]
     similarities: pd.DataFrame | None = None
 
     def _repr_html_(self) -> str:
@@ -55,7 +66,7 @@ class Alignment(Explanation):
         positions = list(range(count)) if count <= _TOKENS else sorted({*self["position"]})
         shown = found.iloc[:, positions]
         left_out = note(f"Of {count} tokens of the document those that were found.") if count > _TOKENS else ""
-        return matrix(list(shown.index), list(shown.columns), shown.to_numpy().tolist()) + left_out
+        return matrix(list(shown.index), list(shown.columns), shown.to_numpy().tolist()) + left_out + self._part()
 
 
 class WordFalls(Explanation):
@@ -66,7 +77,7 @@ class WordFalls(Explanation):
         unread: how many words at the document's end are beyond what the model reads.
     """
 
-    _metadata: ClassVar[list[str]] = ["score", "unread"]
+    _metadata: ClassVar[list[str]] = ["part", "score", "unread"]
     score: float | None = None
     unread: int = 0
 
