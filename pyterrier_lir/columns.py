@@ -84,14 +84,17 @@ def check_texts(texts: object, name: str) -> list[str]:
     """The strings of a list that a user gives.
 
     Raises:
-        TypeError: for one string alone, or for something else in the list.
+        TypeError: for one string alone, for a table, for a set, which has no order, or for something else in the
+            list.
 
     >>> check_texts(["a", None], "docs")
     Traceback (most recent call last):
         ...
     TypeError: docs[1] is NoneType instead of str.
     """
-    if isinstance(texts, (str, Mapping)) or not isinstance(texts, Iterable):
+    if isinstance(texts, pd.DataFrame):  # an iterable of its columns' names
+        raise TypeError(f"{name} is DataFrame; give frame['text'], or for `rank` a dict docno -> text.")
+    if isinstance(texts, (str, Mapping, set, frozenset)) or not isinstance(texts, Iterable):
         raise TypeError(f"{name} is {type(texts).__name__}; allowed: a list of strings, also for a single one.")
     found = list(texts)
     for i, text in enumerate(found):

@@ -299,6 +299,14 @@ def test_what_is_no_list_of_strings_is_refused(tiny: Tiny) -> None:
     encoder = LIRBiEncoder(tiny("dense"))
     with pytest.raises(TypeError, match="texts is str; allowed: a list of strings, also for a single one"):
         encoder.encode_queries("bread")
+    frame = pd.DataFrame({"docno": ["a"], "text": ["Bread."]})
+    for call in (encoder.encode_queries, encoder.encode_docs, lambda texts: encoder.similarity(["bread"], texts),
+                 lambda texts: encoder.similarity(texts, ["bread"])):  # fmt: skip
+        with pytest.raises(TypeError, match=r"(texts|queries|docs) is DataFrame; give frame\['text'\]"):
+            call(frame)
+        with pytest.raises(TypeError, match="is set; allowed: a list of strings"):
+            call({"bread", "the sea"})
+    assert len(encoder.encode_docs(frame["text"])) == 1
     with pytest.raises(TypeError, match=r"texts\[1\] is NoneType instead of str"):
         encoder.encode_docs(["bread", None])
     with pytest.raises(TypeError, match=r"docs\[0\] is int"):

@@ -254,6 +254,10 @@ def test_explanations_tell_how_much_scores_fall_without_words(kind: str, tiny: T
 def test_bad_texts_are_refused(reranker: LIRReRanker) -> None:
     with pytest.raises(TypeError, match="docs is str; allowed: a list of strings"):
         reranker.rank("bread", "a document")
+    with pytest.raises(TypeError, match=r"docs is DataFrame; give frame\['text'\], or for `rank` a dict docno -> text"):
+        reranker.rank("bread", pd.DataFrame({"docno": ["a"], "text": ["Bread."]}))
+    with pytest.raises(TypeError, match="docs is set; allowed: a list of strings"):
+        reranker.rank("bread", {"Bread.", "The sea."})
     with pytest.raises(TypeError, match=r"docs\[1\] is NoneType instead of str"):
         reranker.rank("bread", {"a": "Bread.", "b": None})
     with pytest.raises(TypeError, match=r"query\[0\] is int"):
@@ -262,6 +266,19 @@ def test_bad_texts_are_refused(reranker: LIRReRanker) -> None:
         reranker.rank("bread", ["Bread."], num_results=0)
     with pytest.raises(TypeError, match="is float instead of str"):
         reranker.explain("bread", float("nan"))
+
+
+@pytest.mark.parametrize("fields", [{"text_field": "docno"}, {"text_field": "score"}, {"query_field": "qid"},
+                                    {"text_field": "query"}, {"query_field": "text"}])  # fmt: skip
+def test_texts_are_not_ranked_in_a_column_of_other_values(fields: dict[str, str], tiny: Tiny) -> None:
+    with pytest.raises(ValueError, match=r"_field='\w+'; rank\(\) has other values in that column"):
+        LIRReRanker(tiny("mono-bert"), **fields).rank("bread", ["Bread."])
+
+
+def test_texts_are_ranked_by_the_names_that_columns_have(tiny: Tiny, reranker: LIRReRanker) -> None:
+    named = LIRReRanker(tiny("mono-bert"), query_field="text", text_field="body")
+    docs = ["The sea.", "Bread."]
+    pd.testing.assert_frame_equal(named.rank("bread", docs), reranker.rank("bread", docs))
 
 
 BAD_INPUT = {

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ..engine import Engine
     from .explanation import Explanation
 
+_RANKED = {"qid", "docno", "score", "rank"}  # columns of results that are no texts
+
 
 @dataclass(unsafe_hash=True, repr=False, kw_only=True)
 class LIRReRanker(ModelTransformer):
@@ -91,6 +93,7 @@ class LIRReRanker(ModelTransformer):
 
         Raises:
             TypeError: for what are no strings.
+            ValueError: if the texts' columns are named as one that ranking needs for itself.
 
         >>> LIRReRanker("webis/monoelectra-base").rank("fox", ["The fox.", "A dog."], num_results=1)  # doctest: +SKIP
            rank  score docno      text
@@ -100,9 +103,12 @@ class LIRReRanker(ModelTransformer):
         [query] = check_texts([query], "query")
         texts = check_texts(docs.values() if isinstance(docs, Mapping) else docs, "docs")
         docnos = [str(docno) for docno in (docs if isinstance(docs, Mapping) else range(len(texts)))]
+        for name, taken in (("text_field", {self.query_field}), ("query_field", set())):
+            if (column := getattr(self, name)) in _RANKED | taken:
+                raise ValueError(f"{name}={column!r}; rank() has other values in that column, give another name.")
         frame = pd.DataFrame({"qid": "1", self.query_field: query, "docno": docnos, self.text_field: texts})
         found = self.transform(frame.astype(object)).sort_values("rank", ignore_index=True).iloc[:num_results]
-        return found.rename(columns={self.text_field: "text"})[["rank", "score", "docno", "text"]]
+        return found[["rank", "score", "docno", self.text_field]].set_axis(["rank", "score", "docno", "text"], axis=1)
 
     def explain(self, query: str, text: str) -> Explanation:
         """What a score reacts to: how much it falls when one word of the query or of the document is left out.
