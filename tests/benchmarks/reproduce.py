@@ -122,8 +122,10 @@ def trained(out: Path, name: str) -> str:
     return str(found[-1])
 
 
-def systems(collection: str, models: dict[str, str], depth: int, folder: Path) -> dict[str, pd.DataFrame]:
-    """Results of each system: BM25, stored runs, re-rankers on BM25 and first stages."""
+def systems(
+    collection: str, models: dict[str, str], depth: int, folder: Path, retrieve: bool
+) -> dict[str, pd.DataFrame]:
+    """Results of each system: BM25, stored runs, re-rankers on BM25 and, where models retrieve, first stages."""
     topics = shared.topics(collection)
     first = shared.run(collection, depth=max(100, depth))
     found = {"BM25": first}
@@ -133,7 +135,9 @@ def systems(collection: str, models: dict[str, str], depth: int, folder: Path) -
         for name, file in STORED.items()
         if (runs / f"{file}.run.gz").is_file()
     }
-    corpus = [{"docno": docno, "text": text} for docno, text in shared.documents(collection).items()]
+    candidates = set(first["docno"])
+    corpus = [{"docno": docno, "text": text} for docno, text in shared.documents(collection).items()
+              if retrieve or docno in candidates]  # fmt: skip
     for name, model in models.items():
         pool = first[first["rank"] < depth]
         if name == "cross":
@@ -141,7 +145,8 @@ def systems(collection: str, models: dict[str, str], depth: int, folder: Path) -
         else:
             index = LIRIndexer(model, folder / f"{collection}-{name}.lir", precision="bf16").index(corpus)
             found[f"BM25 >> {name}"] = (LIRBiEncoder(model).query_encoder() >> index.scorer())(pool)
-            found[name] = LIRRetriever(model, index.path, num_results=100)(topics)
+            if retrieve:
+                found[name] = LIRRetriever(model, index.path, num_results=100)(topics)
         print(f"{collection}, {name}", flush=True)
     return found
 
@@ -179,7 +184,7 @@ def test(arguments: argparse.Namespace) -> None:
     columns = []
     for collection in arguments.collections or TESTS:
         with tempfile.TemporaryDirectory() as folder:
-            found = systems(collection, models, arguments.depth, Path(folder))
+            found = systems(collection, models, arguments.depth, Path(folder), collection not in arguments.rerank)
         columns.append(table(collection, found, "start"))
         page = pd.concat(columns, axis=1).fillna("")
         (out / "page.csv").write_text(page.to_csv(), encoding="utf-8")
@@ -242,6 +247,7 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--depth", type=int, default=50)
     parser.add_argument("--collections", nargs="*", choices=list(TESTS))
+    parser.add_argument("--rerank", nargs="*", choices=list(TESTS), default=[], help="collections without first stages")
     parser.add_argument("--table", type=int, choices=(2, 3))
     arguments = parser.parse_args()
     if arguments.job == "published":
