@@ -14,20 +14,20 @@ from typing import Any
 from pyterrier_lir.checkpoints import READERS
 from pyterrier_lir.indexes import search
 from pyterrier_lir.indexes.search.dense_faiss import FAMILIES
+from pyterrier_lir.models.facts import KIND_WORDS
 from pyterrier_lir.public_models import PUBLIC_MODELS
 from pyterrier_lir.training import in_batch, losses
 from pyterrier_lir.training.objectives import OBJECTIVES
 from pyterrier_lir.training.scored import Loss
 
 README = Path(__file__).parents[1] / "README.md"
-KINDS = {"dense": "dense", "sparse": "learned sparse", "multi_vector": "multi-vector"}
 PAPER = re.compile(r"arXiv:[\d.]+|(?:[A-Z]\w+ et al\. |ACL )\d{4}")
 
 
 def engines() -> str:
     """A row for each engine, by the kind of vectors."""
     rows = []
-    for kind, title in KINDS.items():
+    for kind, title in KIND_WORDS.items():
         for number, name in enumerate(search.engines_of(kind)):  # type: ignore[arg-type]
             engine = search.ENGINES[kind, name]  # type: ignore[index]
             extra = f" (extra `{engine.extra}`)" if engine.extra else ""

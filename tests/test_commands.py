@@ -233,7 +233,7 @@ def test_info_tells_what_a_checkpoint_is_without_its_weights(
     facts = json.loads(capsys.readouterr().out)
     words = {
         "dense": "dense bi-encoder",
-        "splade-own-embeddings": "sparse bi-encoder",
+        "splade-own-embeddings": "learned sparse bi-encoder",
         "set-encoder": "listwise cross-encoder",
     }
     assert facts["what"] == words.get(kind, facts["what"])

@@ -352,3 +352,9 @@ def test_bad_input_is_refused_with_a_clear_error(case: str, tiny: Tiny, tmp_path
     run, error, message = BAD[case]
     with pytest.raises(error, match=message):
         run(tiny, tmp_path / "x.lir")
+
+
+def test_no_queries_need_no_model(tmp_path: Path) -> None:
+    found = LIRRetriever("no/such-model", tmp_path / "no.lir")(pd.DataFrame({"qid": [], "query": []}, dtype=str))
+    assert found.empty
+    assert list(found.columns) == ["qid", "query", "docno", "score", "rank"]

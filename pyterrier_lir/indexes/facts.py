@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..display import size_of
-from ..models.facts import changed
+from ..models.facts import KIND_WORDS, changed
 
 if TYPE_CHECKING:
     from .index import LIRIndex
@@ -25,7 +25,7 @@ def facts_of(index: LIRIndex) -> dict[str, Any]:
     meta, model = index.meta, index.meta["model"]
     return {
         "path": str(index.folder),
-        "what": f"index of {index.KIND} vectors",
+        "what": f"index of {KIND_WORDS[index.KIND]} vectors",
         "documents": documents,
         "deleted documents": index.docids - documents,
         "stored fields": meta["fields"],

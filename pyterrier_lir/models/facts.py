@@ -25,7 +25,7 @@ def facts_of(model: CrossEncoderModel | BiEncoderModel) -> dict[str, Any]:
         "precision": str(model.backbone.dtype).removeprefix("torch."),
     }
     if isinstance(first, BiEncoderConfig):
-        facts["vectors"] = [f"{kind}: {model.size(kind):,} {_NUMBERS[kind]}" for kind in model.kinds]  # type: ignore[union-attr,operator]
+        facts["vectors"] = [f"{KIND_WORDS[kind]}: {model.size(kind):,} {_NUMBERS[kind]}" for kind in model.kinds]  # type: ignore[union-attr,operator]
         facts["similarity"] = [_similarity(config) for config in configs]
     else:
         facts["score"] = f"{first.head}, {first.scoring_strategy}"
@@ -34,6 +34,7 @@ def facts_of(model: CrossEncoderModel | BiEncoderModel) -> dict[str, Any]:
     return {**facts, "most tokens": _limits(first, max_positions(model.backbone.config))}
 
 
+KIND_WORDS = {"dense": "dense", "sparse": "learned sparse", "multi_vector": "multi-vector"}
 _NUMBERS = {"dense": "numbers", "sparse": "terms", "multi_vector": "numbers of each token"}
 
 
@@ -41,11 +42,11 @@ def kind_of(config: BiEncoderConfig | CrossEncoderConfig) -> str:
     """What a model of this configuration is, in words.
 
     >>> kind_of(CrossEncoderConfig(depth=100)), kind_of(BiEncoderConfig.splade())
-    ('listwise cross-encoder', 'sparse bi-encoder')
+    ('listwise cross-encoder', 'learned sparse bi-encoder')
     """
     if isinstance(config, CrossEncoderConfig):
         return "listwise cross-encoder" if config.listwise else "cross-encoder"
-    return f"{config.kind} bi-encoder"
+    return f"{KIND_WORDS[config.kind]} bi-encoder"
 
 
 def changed(config: BiEncoderConfig | CrossEncoderConfig) -> dict[str, Any]:

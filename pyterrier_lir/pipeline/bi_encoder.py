@@ -158,6 +158,9 @@ class LIRBiEncoder(ModelTransformer):
     def explain(self, text: str, doc: str | None = None, *, query: bool = True) -> Explanation:
         """Why texts are near: a sparse model's terms of a text, or what each query token found in a document.
 
+        Of a model with several outputs one is explained, the sparse one if it is there, and the table adds up to that
+        output's score alone: `LIRBiEncoder("BAAI/bge-m3", outputs=("multi_vector",))` chooses another.
+
         Args:
             text: a query, or with `query=False` a document.
             doc: a document that the query is compared with; needed by multi-vector models.  With it, a sparse model

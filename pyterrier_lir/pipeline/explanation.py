@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Score = Callable[[Sequence[str], Sequence[str]], np.ndarray]
 _TOKENS = 48  # of a document that are shown in a matrix; of longer ones, those that were found
+_ROUNDING, _UNREAD = 1e-5, 3  # a fall that is none; words at the end without any that are told of
 
 
 class Explanation(pd.DataFrame):
@@ -77,7 +78,17 @@ class WordFalls(Explanation):
             for side, words in in_order.groupby("side", sort=False)
         ]
         told = f"It falls without a blue word and rises without a red one, by {largest:.3f} at most."
-        return "".join(texts) + note(f"Score {self.score:.3f}. {told}")
+        rest = ""
+        if self.unread >= _UNREAD:
+            rest = f" The last {self.unread} words of the document changed nothing: most likely they are not read."
+        return "".join(texts) + note(f"Score {self.score:.3f}. {told}{rest}")
+
+    @property
+    def unread(self) -> int:
+        """How many words at the end of the document leave the score as it is; a model reads a limited length."""
+        falls = self.loc[self["side"] == "doc", "fall"].abs().to_numpy()
+        matter = np.flatnonzero(falls > _ROUNDING * max(1.0, falls.max(initial=0.0)))
+        return len(falls) - (int(matter[-1]) + 1 if len(matter) else 0)
 
 
 def weigh(vectors: Sequence[Vectors], terms: Terms) -> Explanation:

@@ -115,7 +115,7 @@ class LIRReRanker(ModelTransformer):
 
         Works with every model, and takes a forward pass for each word.  Where scores go through a sigmoid, near 0 and
         1 nothing seems to matter: `activation="Identity"` shows the logits' falls.  A listwise model sees each
-        document alone.
+        document alone.  Words behind the length that the model reads have a fall of 0, which notebooks say.
 
         Returns:
             `side` (`query` or `doc`), `word` and `fall`, in the order of the texts, and the attribute `score`; a
