@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..models import BiEncoderModel
     from .explanation import Explanation
 
-Plain: TypeAlias = "np.ndarray | list[dict[str, float]] | list[np.ndarray]"  # vectors of texts
+Plain: TypeAlias = np.ndarray | list[dict[str, float]] | list[np.ndarray]  # vectors of texts
 
 
 @dataclass(unsafe_hash=True, repr=False, kw_only=True)
