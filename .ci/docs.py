@@ -1,4 +1,4 @@
-"""The API reference, built from the docstrings into build/docs; a warning or a reference to nothing is an error.
+"""The API reference, built from the docstrings into build/docs; a warning or a dotted reference to nothing is an error.
 
 It needs the extra `docs`: pip install -c tests/constraints.txt -e ".[docs]" && python .ci/docs.py
 """

@@ -141,8 +141,9 @@ def test_pooled_token_vectors_are_indexed_and_their_factor_remembered(tiny: Tiny
 
 
 def test_pooling_is_refused_where_it_makes_no_sense(tiny: Tiny) -> None:
-    with pytest.raises(ValueError, match=r"doc_pool_factor=0.5; allowed: a number of at least 1"):
-        LIRBiEncoder("any/model", doc_pool_factor=0.5)
+    for wrong in (0.5, "2", True, float("nan")):
+        with pytest.raises(ValueError, match=rf"doc_pool_factor={wrong!r}; allowed: a number of at least 1"):
+            LIRBiEncoder("any/model", doc_pool_factor=wrong)
     with pytest.raises(ValueError, match="has no token vectors"):
         LIRBiEncoder(tiny("dense"), doc_pool_factor=2).encode_docs(["bread"])
     with pytest.raises(ValueError, match="compares vectors of equal tokens only"):

@@ -34,7 +34,7 @@ class Indexer(Drawn, pt.Indexer):
         config: how vectors are compared; None for the dot product (for token vectors, MaxSim).  Vectors do not tell
             it: give `LIRBiEncoder(model).config()` where the model compares otherwise.
         model: the model's name and the like, kept for the record.
-        shard_docs: documents of a shard.
+        shard_docs: a shard ends with the batch that gives it at least so many documents, or enough bytes.
         verbose: show a progress bar.
         settings: of the kind of index, such as `dtype`.
 

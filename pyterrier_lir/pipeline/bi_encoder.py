@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, cast
 
 import numpy as np
@@ -51,9 +52,9 @@ class LIRBiEncoder(ModelTransformer):
         truncate_dim: cut dense and token vectors to their first numbers (Matryoshka).
         query_top_k, doc_top_k: keep so many terms of a sparse vector, those with the largest weights.
         query_threshold, doc_threshold: drop terms of less weight.
-        doc_pool_factor: keep such a part of the token vectors that a multi-vector model makes of documents, at 2 every
-            second, by clustering (see `vectors.pool_tokens`).  This and the four before change vectors that are
-            written to columns and indexes, not the scores of texts.
+        doc_pool_factor: merge the token vectors that a multi-vector model makes of a document into so many times
+            fewer, at 2 into half as many, each the mean of a cluster (see `vectors.pool_tokens`).  This and the four
+            before change vectors that are written to columns and indexes, not the scores of texts.
         outputs: which outputs of a model that has several; see `checkpoints.load`.
         merge_adapter: whether the changes of a PEFT adapter are added to the weights of its base.
         revision: branch, tag or commit on the hub.
@@ -93,7 +94,8 @@ class LIRBiEncoder(ModelTransformer):
         super().__post_init__()
         for name in ("query_length", "doc_length", "truncate_dim", "query_top_k", "doc_top_k"):
             check_positive(name, getattr(self, name))
-        if self.doc_pool_factor is not None and not self.doc_pool_factor >= 1:
+        factor = self.doc_pool_factor
+        if factor is not None and (not isinstance(factor, Real) or isinstance(factor, bool) or not factor >= 1):
             raise ValueError(f"doc_pool_factor={self.doc_pool_factor!r}; allowed: a number of at least 1, or None.")
         for side in ("query", "doc"):
             if getattr(self, f"{side}_prompt") is not None and getattr(self, f"{side}_prompt_name") is not None:

@@ -46,7 +46,7 @@ class LIRIndexer(Drawn, pt.Indexer):
         shard: `(i, n)` indexes the i-th of n parts of the documents, to be joined with `LIRIndex.merge`; `"rank"` that
             of this process among those that torchrun, SLURM or Lightning's Fabric started.  The part is written to a
             folder of its own, which `folder` tells.
-        shard_docs: documents of a file of the index.
+        shard_docs: a shard of the index ends with the batch that gives it at least so many documents, or enough bytes.
         verbose: show a progress bar.
         settings: of the encoder (see `LIRBiEncoder`, such as `text_field`, `device`, `doc_length`) and of the kind of
             index (such as `dtype`).
