@@ -24,7 +24,6 @@ Sparsification = Literal["relu", "relu_log", "relu_2xlog", None]
 Weighting = Literal["contextualized", "lexical", "static", "binary"]
 Kind = Literal["dense", "sparse", "multi_vector"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-KIND_WORDS: dict[str, str] = {"dense": "dense", "sparse": "learned sparse", "multi_vector": "multi-vector"}
 SIDES = ("query", "doc")
 Precision = Literal["auto", "float32", "bf16", "fp16", "int8"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)

@@ -83,14 +83,14 @@ def _shown(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def size_of(*folders: Path) -> str:
-    """The bytes of all files in folders, in words.
+def size_of(folder: Path) -> str:
+    """The bytes of all files in a folder, in words.
 
     >>> import tempfile
     >>> size_of(Path(tempfile.mkdtemp()))
     '0 B'
     """
-    size = float(sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file()))
+    size = float(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
     units = ["B", "KiB", "MiB", "GiB", "TiB"]
     while size >= 1024 and len(units) > 1:
         size, units = size / 1024, units[1:]

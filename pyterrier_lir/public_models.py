@@ -95,6 +95,7 @@ PUBLIC_MODELS: tuple[PublicModel, ...] = (
         sentence-transformers/all-MiniLM-L6-v2 sentence-transformers/all-MiniLM-L12-v2
         sentence-transformers/all-mpnet-base-v2 sentence-transformers/multi-qa-MiniLM-L6-cos-v1
         sentence-transformers/multi-qa-mpnet-base-dot-v1 sentence-transformers/msmarco-distilbert-base-tas-b
+        sentence-transformers/msmarco-bert-base-dot-v5
         intfloat/e5-small-v2 intfloat/e5-base-v2 intfloat/e5-large-v2
         intfloat/multilingual-e5-small intfloat/multilingual-e5-base intfloat/multilingual-e5-large
         BAAI/bge-small-en-v1.5 BAAI/bge-base-en-v1.5 BAAI/bge-large-en-v1.5

@@ -12,9 +12,9 @@ from types import ModuleType
 from typing import Any
 
 from pyterrier_lir.checkpoints import READERS
-from pyterrier_lir.config import KIND_WORDS
 from pyterrier_lir.indexes import search
 from pyterrier_lir.indexes.search.dense_faiss import FAMILIES
+from pyterrier_lir.models.facts import KIND_WORDS
 from pyterrier_lir.public_models import PUBLIC_MODELS
 from pyterrier_lir.training import in_batch, losses
 from pyterrier_lir.training.objectives import OBJECTIVES

@@ -264,7 +264,7 @@ def test_explanations_tell_of_words_that_are_not_read(kind: str, tiny: Tiny) -> 
     other = ["sea"] * table.unread
     assert score(words[:read] + other) == pytest.approx(table.score, abs=1e-6)
     assert score([*words[: read - 1], "sea", *other]) != pytest.approx(table.score, abs=1e-6)
-    assert f"The document's last {table.unread} words: beyond what the model reads." in unescape(table._repr_html_())
+    assert f"Not read: The last {table.unread} words of the document." in table._repr_html_()
     short = model.explain("rainfall", "rainfall bread\n")
     assert short.unread == 0
     assert "beyond" not in short._repr_html_()

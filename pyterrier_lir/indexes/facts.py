@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..config import KIND_WORDS
 from ..display import size_of
-from ..models.facts import changed
+from ..models.facts import KIND_WORDS, changed
 
 if TYPE_CHECKING:
     from .index import LIRIndex
-    from .union import IndexUnion
 
 # of the metadata, what is told by another name or nobody asks for
 _TOLD = ("version", "type", "format", "package_hint", "model", "config", "fields", "docs", "shards", "deleted", "terms")
@@ -37,25 +35,4 @@ def facts_of(index: LIRIndex) -> dict[str, Any]:
         "made with": {"model": model.get("source", "unknown"), **{k: v for k, v in model.items() if k != "source"}},
         "settings": {name: value for name, value in meta.items() if name not in _TOLD},
         "configuration": changed(index.config),
-    }
-
-
-def facts_of_union(union: IndexUnion) -> dict[str, Any]:
-    """The facts of several indexes that are searched as one, and of each part what differs.
-
-    Raises:
-        FileNotFoundError, ValueError: see `facts_of`.
-    """
-    parts = [facts_of(part) for part in union.parts]
-    first = parts[0]
-    own = ("documents", "size on disk", "engines built")
-    return {
-        "what": f"union of {len(parts)} indexes of {KIND_WORDS[union.KIND]} vectors",
-        "documents": len(union),
-        "deleted documents": sum(facts["deleted documents"] for facts in parts),
-        "stored fields": union.meta["fields"],
-        "size on disk": size_of(*(part.folder for part in union.parts)),
-        "made with": first["made with"],
-        "configuration": first["configuration"],
-        **{facts["path"]: {name: facts[name] for name in own} for facts in parts},
     }

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..config import BiEncoderConfig, Kind
 from ..display import facts_table
+from .facts import facts_of
 from .index import LIRIndex
 from .retriever import FieldLoader, IndexScorer, Retriever, VectorLoader
 from .search import top
@@ -167,9 +168,11 @@ class IndexUnion:
         return f"IndexUnion([{', '.join(map(repr, self.parts))}])"
 
     def _repr_html_(self) -> str:
-        from .facts import facts_of_union
-
-        return facts_table("IndexUnion", facts_of_union(self))
+        parts = [facts_of(part) for part in self.parts]
+        shared = {name: parts[0][name] for name in ("what", "made with", "configuration")}
+        engines = sorted({engine for part in parts for engine in part["engines built"]})
+        each = [f"{part['path']}: {part['documents']:,} documents, {part['size on disk']}" for part in parts]
+        return facts_table("IndexUnion", {"documents": len(self), "parts": each, "engines built": engines, **shared})
 
 
 class UnionRetriever(Retriever):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoints.checkpoint import max_positions
-from ..config import KIND_WORDS, BiEncoderConfig, CrossEncoderConfig
+from ..config import BiEncoderConfig, CrossEncoderConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -34,6 +34,7 @@ def facts_of(model: CrossEncoderModel | BiEncoderModel) -> dict[str, Any]:
     return {**facts, "most tokens": _limits(first, max_positions(model.backbone.config))}
 
 
+KIND_WORDS = {"dense": "dense", "sparse": "learned sparse", "multi_vector": "multi-vector"}
 _NUMBERS = {"dense": "numbers", "sparse": "terms", "multi_vector": "numbers of each token"}
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pyterrier as pt
 
 from ..columns import ENCODED_BY, VECTOR_COLUMNS, check_texts, text_values, transform_iter, vector_columns, with_vectors
-from ..config import KIND_WORDS, BiEncoderConfig, Kind
+from ..config import BiEncoderConfig, Kind
 from ..display import Drawn
 from ..vectors import Encoded, TokenVectors, pool_tokens, prune
 from .model_transformer import ModelTransformer, check_positive, label
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..models import BiEncoderModel
     from .explanation import Explanation
 
-Plain: TypeAlias = "np.ndarray | list[dict[str, float]] | list[np.ndarray]"  # vectors of texts
+Plain: TypeAlias = np.ndarray | list[dict[str, float]] | list[np.ndarray]  # vectors of texts
 
 
 @dataclass(unsafe_hash=True, repr=False, kw_only=True)
@@ -162,6 +162,8 @@ class LIRBiEncoder(ModelTransformer):
     ) -> Explanation:
         """Why texts are near: a sparse model's terms of a text, or what each query token found in a document.
 
+        Of a model with several outputs one is explained, and the table adds up to that output's score alone.
+
         Args:
             text: a query, or with `query=False` a document.
             doc: a document that the query is compared with; needed by multi-vector models.  With it, a sparse model
@@ -178,6 +180,7 @@ class LIRBiEncoder(ModelTransformer):
             ValueError: for dense vectors (`LIRReRanker.explain` explains these), for a kind that the model does not
                 make, and for multi-vector models without `doc`.
         """
+        from ..models.facts import KIND_WORDS
         from .explanation import align, weigh
 
         engine = self.engine()

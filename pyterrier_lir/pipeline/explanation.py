@@ -91,8 +91,8 @@ class WordFalls(Explanation):
             for side, words in in_order.groupby("side", sort=False)
         ]
         told = f"It falls without a blue word and rises without a red one, by {largest:.3f} at most."
-        last = "last word" if self.unread == 1 else f"last {self.unread:,} words"
-        cut = f" The document's {last}: beyond what the model reads." if self.unread else ""
+        words = "word" if self.unread == 1 else f"{self.unread:,} words"
+        cut = f" Not read: The last {words} of the document." if self.unread else ""
         return "".join(texts) + note(f"Score {self.score:.3f}. {told}{cut}")
 
 

@@ -226,7 +226,7 @@ class LIRRetriever(Drawn, pt.Transformer):
         """Find documents for queries; score those that are there."""
         query = self.encoder.query_field
         if inp.empty and {"qid", query} <= {*inp.columns}:
-            return self._nothing(inp)  # without a look at the model's files
+            return self._nothing(inp)
         with pt.validate.any(inp, context=self) as check:
             check.query_frame(extra_columns=[query], mode="text")
             check.result_frame(extra_columns=[query], mode="text")

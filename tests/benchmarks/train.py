@@ -153,6 +153,7 @@ def sentence_transformers(kind: str, folder: str, precision: str, rows: ROWS, si
             data = Dataset.from_dict(dict(zip(("query", "text", "label"), zip(*pairs, strict=True), strict=True)))
             settings = CrossEncoderTrainingArguments(per_device_train_batch_size=2 * size, **given)
             trainer = CrossEncoderTrainer(model, settings, data, loss=BinaryCrossEntropyLoss(model))
+        trainer.add_callback(Clock())
         trainer.train()
     return times
 
