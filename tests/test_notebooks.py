@@ -15,6 +15,10 @@ ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 MACHINE_PATH = re.compile(r"/(?:tmp|work|home|root|Users|usr|opt|private)/|site-packages|[A-Z]:\\\\Users")
+ADDRESS = re.compile(r"0x[0-9a-f]{8,}")  # of an object in memory
+OWN_FOLDER = "os.chdir(tempfile.mkdtemp())"
+WRITING = re.compile(r"mkdir|write_|save_|copytree|\.(?:index|indexer|fit)\(")
+ELSEWHERE = re.compile(r"chdir|rmtree|\.home\(|expanduser|\.resolve\(|\.absolute\(|\.parents?\b|[\"'](?:/|~|\.\.)")
 
 
 def code_cells(notebook: Any) -> list[Any]:
@@ -60,6 +64,7 @@ def test_notebooks_are_small_and_show_no_machine(path: Path) -> None:
     assert path.stat().st_size < 300_000
     text = written(path)
     assert MACHINE_PATH.findall(text) == []
+    assert ADDRESS.findall(text) == []
     assert "it/s]" not in text  # progress bars
 
 
@@ -68,6 +73,15 @@ def test_the_first_cell_has_the_switch_to_the_hub(path: Path) -> None:
     first = code_cells(nbformat.read(path, as_version=4))[0].source
     assert re.match(r"HUB = False\b", first)
     assert "if HUB:" in first
+
+
+@each_notebook
+def test_what_is_written_goes_to_a_folder_of_the_notebook_itself(path: Path) -> None:
+    cells = [cell.source for cell in code_cells(nbformat.read(path, as_version=4))]
+    before, found, after = cells[0].partition(OWN_FOLDER)
+    assert found
+    assert WRITING.findall(before) == []
+    assert [ELSEWHERE.findall(part) for part in (before, after, *cells[1:])] == [[]] * (len(cells) + 1)
 
 
 @pytest.mark.notebooks
@@ -82,3 +96,4 @@ def test_notebooks_run_without_the_web(path: Path, tmp_path: Path, monkeypatch: 
     client.execute()  # raises CellExecutionError at the first cell that fails
     assert failures(notebook) == []
     assert all(cell.execution_count for cell in code_cells(notebook))
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
