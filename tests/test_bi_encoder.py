@@ -268,6 +268,8 @@ def test_one_of_several_outputs_is_explained_and_said(tiny: Tiny) -> None:
     pd.testing.assert_frame_equal(several.explain(*texts), several.explain(*texts, kind="sparse"))
     with pytest.raises(ValueError, match="numbers have no names"):
         several.explain(*texts, kind="dense")
+    with pytest.raises(ValueError, match=r"kind='dense'; .* makes: sparse"):
+        LIRBiEncoder(folder, outputs=("sparse",)).explain(*texts, kind="dense")
     with pytest.raises(ValueError, match=r"kind='multi_vector'; .* makes: dense, sparse"):
         LIRBiEncoder(folder, outputs=("dense", "sparse")).explain(*texts, kind="multi_vector")
 

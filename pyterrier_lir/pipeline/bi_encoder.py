@@ -186,7 +186,7 @@ class LIRBiEncoder(ModelTransformer):
         engine = self.engine()
         model = cast("BiEncoderModel", engine.model)
         explained = [one for one in ("sparse", "multi_vector") if one in model.kinds]
-        if kind not in (None, "dense", *model.kinds):
+        if kind not in (None, *model.kinds):
             raise ValueError(f"kind={kind!r}; {model.source} makes: {', '.join(model.kinds)}.")
         if not explained or kind == "dense":
             raise ValueError(
