@@ -131,7 +131,8 @@ def systems(
     found = {"BM25": first}
     runs = shared.DATA / collection / "runs"
     found |= {
-        name: pt.io.read_results(str(runs / f"{file}.run.gz"))
+        # in the order of their ranks: scores are rounded, so that many are equal
+        name: pt.io.read_results(str(runs / f"{file}.run.gz")).assign(score=lambda run: -run["rank"])
         for name, file in STORED.items()
         if (runs / f"{file}.run.gz").is_file()
     }
