@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -162,16 +163,19 @@ def leave_out(score: Score, query: str, text: str) -> WordFalls:
 
 def unread_words(model: Model, query: str, text: str) -> int:
     """How many words at the document's end are beyond what the model reads: without them it reads the same tokens."""
-    shorter = ["", *(text[: found.end()] for found in re.finditer(r"\S+", text))]
-    docs = [text, *shorter]
-    if isinstance(model, CrossEncoderModel):
-        tokens = model.tokenizer.encode_queries([query]), model.tokenizer.encode_docs(docs)
-        read = list(model.tokenizer.join(*tokens, np.zeros(len(docs), dtype=np.int64), np.arange(len(docs)), -1).ids)
-    else:
-        rows = model.tokenizers[1].encode(docs)
-        read = np.split(rows.values, rows.offsets[1:-1])
-    enough = next((words for words, ids in enumerate(read[1:]) if np.array_equal(ids, read[0])), len(shorter) - 1)
-    return len(shorter) - 1 - enough
+
+    def read(doc: str) -> np.ndarray:
+        if not isinstance(model, CrossEncoderModel):
+            return model.tokenizers[1].encode([doc]).values
+        tokens = model.tokenizer.encode_queries([query]), model.tokenizer.encode_docs([doc])
+        first = np.zeros(1, dtype=np.int64)
+        return np.asarray(model.tokenizer.join(*tokens, first, first, -1).ids[0])
+
+    whole = read(text)
+    ends = [0, *(found.end() for found in re.finditer(r"\S+", text))]
+    words = len(ends) - 1
+    enough = bisect_left(range(words), True, key=lambda end: np.array_equal(read(text[: ends[end]]), whole))
+    return words - enough
 
 
 def _without_each(text: str) -> Iterator[tuple[str, str]]:

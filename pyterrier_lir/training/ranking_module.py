@@ -123,7 +123,7 @@ class RankingModule(LightningModule):
         raise NotImplementedError
 
     def setup(self, stage: str) -> None:
-        """Freeze what no score depends on, such as BERT's pooler, which DDP would wait for."""
+        """Dropout on; freeze what no score depends on, such as BERT's pooler, which DDP would wait for."""
         if stage == "fit":
             check_targets([loss for loss, *_ in self.losses], getattr(self.trainer, "datamodule", None))
             state = torch.get_rng_state()
@@ -132,6 +132,7 @@ class RankingModule(LightningModule):
             for parameter in self.model.parameters():
                 parameter.requires_grad_(parameter.requires_grad and parameter.grad is not None)
                 parameter.grad = None
+            self.model.train()  # here, so that Lightning's summary says so
 
     def configure_model(self) -> None:
         """Spread the weights over the processes, where the trainer's strategy is Lightning's ModelParallelStrategy."""
@@ -148,9 +149,8 @@ class RankingModule(LightningModule):
         return 1 << 40 if self._whole else self.group_tokens
 
     def on_train_start(self) -> None:
-        """Dropout on; every layer on PyTorch's kernels, as shortcuts have no gradients."""
+        """Every layer on PyTorch's kernels, as shortcuts have no gradients."""
         keep_freed_memory()
-        self.model.train()
         self.model.plain = True
 
     def on_train_end(self) -> None:

@@ -50,7 +50,7 @@ BI: dict[str, dict[str, Any]] = {
     "dense": {"config": BiEncoderConfig(normalization_strategy="l2"),
               "loss_functions": [InBatchCrossEntropy(temperature=0.05)], "learning_rate": 3e-5},
     "splade": {"config": BiEncoderConfig.splade(),
-               "loss_functions": [InBatchCrossEntropy(), (FLOPSRegularization(1e-2, 1e-2), 1.0,
+               "loss_functions": [InBatchCrossEntropy(), (FLOPSRegularization(5e-2, 1e-1), 1.0,
                                                           Schedule("constant", 0.3, "quadratic"))],
                "learning_rate": 1e-4},
     "colbert": {"config": BiEncoderConfig.colbert(), "loss_functions": [InBatchCrossEntropy()],
@@ -68,7 +68,7 @@ class Log(Callback):
             print(f"step {trainer.global_step}, {time.process_time():.0f} s of CPU, {losses}", flush=True)
 
 
-def start_sparse(module: BiEncoderModule, texts: list[str], terms: int = 300) -> None:
+def start_sparse(module: BiEncoderModule, texts: list[str], terms: int = 200) -> None:
     """Set the decoder's bias such that a text starts with so many terms: MiniLM's embeddings know no rare ones."""
     with torch.no_grad():
         logits = encode(module.model, texts, query=False)[0].values.expm1()

@@ -57,12 +57,26 @@ def qrels_of(path: Path) -> pd.DataFrame:
     return read(path, ["qid", "iteration", "docno", "label"]).astype({"label": int}).drop(columns="iteration")
 
 
+def taught(
+    run: pd.DataFrame, topics: pd.DataFrame, qrels: pd.DataFrame, docs: dict[str, str], teacher: LIRBiEncoder
+) -> pd.DataFrame:
+    """BM25's score and the teacher's similarity, each standardised over a query's documents, added up; relevant ones on top."""
+    run = run[RESULT].merge(topics, on="qid")
+    similar = teacher.scorer()(run.assign(text=run["docno"].map(docs)))
+    both = run.merge(similar[["qid", "docno", "score"]], on=["qid", "docno"], suffixes=("", "_teacher"))
+    both = both.merge(qrels, on=["qid", "docno"], how="left")
+    lists = both.groupby("qid")
+    parts = [((both[name] - lists[name].transform("mean")) / lists[name].transform("std")).fillna(0)
+             for name in ("score", "score_teacher")]  # fmt: skip
+    score = parts[0] + parts[1] + 10 * (both["label"].fillna(0) > 0)
+    return pt.model.add_ranks(both.assign(score=score))[RESULT]
+
+
 def bm25_samples(run: pd.DataFrame, topics: pd.DataFrame, qrels: pd.DataFrame, docs: dict[str, str], size: int,
                  teacher: LIRBiEncoder | None) -> RunDataset:  # fmt: skip
     """One relevant document that BM25 found, and others that it found and that are not judged relevant.
 
-    With a teacher, targets are its similarity and BM25's score, standardised over a query's documents and added up; the
-    relevant ones are on top.
+    With a teacher, targets are the scores of `taught`.
 
     What BM25 does not find is left out: in nfcorpus most of it is judged by links between pages, and models learn
     nothing from it.
@@ -73,14 +87,7 @@ def bm25_samples(run: pd.DataFrame, topics: pd.DataFrame, qrels: pd.DataFrame, d
     texts = {"queries": dict(zip(topics["qid"], topics["query"], strict=True)), "docs": docs, "qrels": qrels}
     run = run.loc[run["qid"].isin(enough), RESULT]
     if teacher is not None:
-        run = run.merge(topics, on="qid")
-        similar = teacher.scorer()(run.assign(text=run["docno"].map(docs)))
-        both = run.merge(similar[["qid", "docno", "score"]], on=["qid", "docno"], suffixes=("", "_teacher"))
-        both = both.merge(qrels, on=["qid", "docno"], how="left")
-        lists = both.groupby("qid")
-        parts = [((both[name] - lists[name].transform("mean")) / lists[name].transform("std")).fillna(0)
-                 for name in ("score", "score_teacher")]  # fmt: skip
-        run = both.assign(score=parts[0] + parts[1] + 10 * (both["label"].fillna(0) > 0))[RESULT]
+        run = taught(run, topics, qrels, docs, teacher)
     return RunDataset(run, sample_size=size, sampling_strategy="single_relevant",
                       targets="relevance" if teacher is None else "score", dataset=texts)  # fmt: skip
 
