@@ -13,7 +13,6 @@ from typing import Any
 
 from pyterrier_lir.checkpoints import READERS
 from pyterrier_lir.indexes import search
-from pyterrier_lir.indexes.search.dense_faiss import FAMILIES
 from pyterrier_lir.models.facts import KIND_WORDS
 from pyterrier_lir.public_models import PUBLIC_MODELS
 from pyterrier_lir.training import in_batch, losses
@@ -38,10 +37,10 @@ def engines() -> str:
 
 def _options(engine: search.Engine) -> str:
     """What a user can set: the parameters of the engine's `open`, of FAISS's families those that they have."""
-    opener = import_module(f"{search.__name__}.{engine.module}").open
+    module = import_module(f"{search.__name__}.{engine.module}")
     fixed = dict(engine.options)
-    allowed = FAMILIES[fixed["factory"]][0] if "factory" in fixed else None
-    parameters = list(inspect.signature(opener).parameters.values())[1:]
+    allowed = module.options_of(**fixed) if fixed else None
+    parameters = list(inspect.signature(module.open).parameters.values())[1:]
     return _settings((one.name, one.default) for one in parameters
                      if one.name not in fixed and (allowed is None or one.name in allowed))  # fmt: skip
 

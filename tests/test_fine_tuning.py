@@ -19,6 +19,7 @@ from pyterrier_lir import (
     LIRRetriever,
     Trainable,
     load_model,
+    open_index,
 )
 from tests.test_training import collection, quiet
 
@@ -130,5 +131,47 @@ def test_a_bi_encoder_becomes_trainable_with_its_index(searched: Searched, tiny:
     (searched.first_stage >> searched.get_text >> model).fit(searched.topics, searched.qrels)
     expected = LIRRetriever(str(tmp_path / "model"), tmp_path / "x.lir", doc_length=16)(searched.topics)
     pd.testing.assert_frame_equal(model(searched.topics), expected)
+    assert open_index(tmp_path / "x.lir").config.doc_length == 16
     with pytest.raises(TypeError, match="allowed: a hub id or a folder"):
         LIRReRanker(load_model(tiny("bert-1"))).trainable(tmp_path / "other")
+
+
+def test_settings_of_a_bi_encoder_hold_before_during_and_after_training(
+    searched: Searched, tiny: Tiny, tmp_path: Path
+) -> None:
+    settings: Any = {"doc_length": 8, "doc_prompt": "text: ", "text_field": "body", "query_field": "asked"}
+    front = searched.first_stage >> searched.get_text >> pt.apply.generic(
+        lambda found: found.rename(columns={"text": "body", "query": "asked"}).assign(text="something else")
+    )  # fmt: skip
+    model = LIRBiEncoder(tiny("dense"), **settings).trainable(tmp_path / "model", n=2, trainer=TRAINER)
+    results = front(searched.topics)
+    expected = LIRBiEncoder(tiny("dense"), **settings).scorer()(results)
+    pd.testing.assert_frame_equal(model(results), expected)
+    model.fit(results, searched.qrels, results, searched.qrels)
+    trained = LIRBiEncoder(str(tmp_path / "model"), text_field="body", query_field="asked")
+    assert (trained.config().doc_length, trained.config().doc_prompt) == (8, "text: ")
+    pd.testing.assert_frame_equal(model(results), trained.scorer()(results))
+    assert not model(results)["score"].equals(expected["score"])
+
+
+def test_settings_for_the_search_are_not_those_of_scoring(searched: Searched, tiny: Tiny, tmp_path: Path) -> None:
+    place: Any = {"index": tmp_path / "x.lir", "corpus": searched.corpus, "num_results": 3, "batch_size": 4}
+    model = Trainable(tiny("dense"), tmp_path / "model", n=2, trainer=TRAINER, **place)
+    results = (searched.first_stage >> searched.get_text)(searched.topics)
+    assert len(model(results)) == len(results)
+    model.fit(results, searched.qrels)
+    assert len(model(searched.topics)) == 3 * len(searched.topics)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"doc_lenght": 8}, "has no setting doc_lenght"),
+        ({"num_results": 8}, "has no setting num_results"),
+        ({"text_field": ["title", "text"]}, "allowed: the name of a column"),
+        ({"index": "x.lir", "corpus": [{"docno": "d", "text": "t"}]}, "without parentheses"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_training(given: Any, told: str, tiny: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=told):
+        Trainable(tiny("dense"), tmp_path / "x", **given)

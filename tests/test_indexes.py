@@ -632,6 +632,15 @@ def test_engines_and_options_are_checked(kind: str, built: dict[str, LIRIndex]) 
         built[kind].retriever("exakt")(queries(kind))
     with pytest.raises(ValueError, match="has no option depth"):
         built[kind].retriever("exact", depth=3)(queries(kind))
+    if kind == "dense":
+        with pytest.raises(
+            ValueError, match=r"The engine 'hnsw' has no option nlist; it has: M, efConstruction, efSearch\."
+        ):
+            built[kind].retriever("hnsw", nlist=3)(queries(kind))
+        with pytest.raises(ValueError, match="device='cuda:9' is not there"):
+            built[kind].retriever(device="cuda:9")(queries(kind))
+    with pytest.raises(ValueError, match=r"does not store 'yaer'; it stores: 'text', 'year'"):
+        built[kind].retriever(where=lambda docs: docs["yaer"] > "2000")(queries(kind))
     with pytest.raises(ValueError, match="num_results=0"):
         built[kind].retriever(num_results=0)
     assert "exact" in engines_of(kind)

@@ -84,7 +84,7 @@ def test_feedback_and_diversification_read_our_vectors(
     assert diverse.sort_values(["qid", "rank"])["docno"].tolist() != first(topics)["docno"].tolist()
     # our own index gives them as theirs does
     own = LIRDenseIndex(tmp_path / "own")
-    (encoder.doc_encoder() >> own.indexer(config=encoder.config())).index(corpus)
+    (encoder.doc_encoder() >> own.indexer(encoder=encoder)).index(corpus)
     ours = encoder.query_encoder() >> own.retriever(num_results=8) >> own.vec_loader()
     for stage, name in ((dr.MmrScorer(Lambda=0.1), "score"), (dr.VectorPrf(alpha=0.6, beta=0.4, k=3), "query_vec")):
         found, expected = (stage(start(topics)) for start in (ours, first))

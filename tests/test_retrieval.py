@@ -17,8 +17,19 @@ import pyterrier as pt
 import pytest
 from ir_measures import RR, nDCG
 
-from pyterrier_lir import LIRBiEncoder, LIRIndexer, LIRReRanker, LIRRetriever, open_index
+from pyterrier_lir import (
+    BiEncoderModule,
+    LightningIRDataModule,
+    LightningIRTrainer,
+    LIRBiEncoder,
+    LIRIndexer,
+    LIRReRanker,
+    LIRRetriever,
+    TupleDataset,
+    open_index,
+)
 from pyterrier_lir.indexes import INDEXES
+from pyterrier_lir.training.objectives import InBatchCrossEntropy
 from tests.tiny_checkpoints import SENTENCES
 
 Tiny = Callable[[str], str]
@@ -107,11 +118,15 @@ def test_encoders_in_front_of_an_index_make_the_same(
 ) -> None:
     encoder = LIRBiEncoder(tiny(kind))
     index = CLASSES[encoder.kinds()[0]](tmp_path / "x.lir")
-    (encoder.doc_encoder() >> index.indexer(config=encoder.config(), **exact(kind))).index(corpus)
+    (encoder.doc_encoder() >> index.indexer(encoder=encoder, **exact(kind))).index(corpus)
     own = (encoder.query_encoder() >> index.retriever(num_results=9))(topics)
     expected = LIRRetriever(tiny(kind), indexed(kind), num_results=9)(topics)
     assert own["docno"].tolist() == expected["docno"].tolist()
     np.testing.assert_allclose(own["score"], expected["score"], rtol=1e-5)
+    assert index.meta["model"] == open_index(indexed(kind)).meta["model"]
+    more = {"mode": "append", "replace": True, **exact(kind)}
+    LIRIndexer(tiny(kind), tmp_path / "x.lir", **more).index(pd.DataFrame(corpus[:2]))
+    assert len(open_index(tmp_path / "x.lir")) == len(corpus)
 
 
 @pytest.mark.parametrize("kind", ["dense", "splade", "col"])
@@ -160,6 +175,41 @@ def test_an_index_remembers_its_model_and_refuses_others(
     assert len(LIRRetriever(tiny("dpr-first"), indexed("dense"), any_model=True)(topics))
     with pytest.raises(ValueError, match=r"holds dense vectors; those of .* are sparse"):
         LIRRetriever(tiny("splade"), indexed("dense"), any_model=True)(topics)
+
+
+def test_a_model_is_told_from_what_it_was_before_training(
+    tiny: Tiny, indexed: Callable[[str], str], corpus: list[dict[str, str]], topics: pd.DataFrame, tmp_path: Path
+) -> None:
+    module = BiEncoderModule(tiny("dense"), loss_functions=[InBatchCrossEntropy()], learning_rate=1e-2)
+    before = module.model.fingerprint
+    rows = [(text["text"], text["text"], "something else") for text in corpus[:4]]
+    given: Any = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = LightningIRTrainer(max_steps=2, enable_checkpointing=False, **given)
+    trainer.fit(module, LightningIRDataModule(train_dataset=TupleDataset(rows), train_batch_size=2))
+    module.save_pretrained(tmp_path / "trained")
+    LIRIndexer(module.model, tmp_path / "x.lir").index(corpus)
+    expected = LIRRetriever(module.model, tmp_path / "x.lir", num_results=3)(topics)
+    found = LIRRetriever(str(tmp_path / "trained"), tmp_path / "x.lir", num_results=3)(topics)
+    pd.testing.assert_frame_equal(found, expected)
+    with pytest.raises(ValueError, match="whose weights are not those of"):
+        LIRRetriever(module.model, indexed("dense"))(topics)
+    trainer.save_checkpoint(tmp_path / "state.ckpt")
+    loaded = BiEncoderModule.load_from_checkpoint(tmp_path / "state.ckpt", model_name_or_path=tiny("dense"))
+    assert loaded.model.fingerprint == module.model.fingerprint != before
+    with pytest.raises(FileNotFoundError, match=r"is a file; .*load_from_checkpoint"):
+        LIRRetriever(tmp_path / "state.ckpt", tmp_path / "x.lir")(topics)
+
+
+@pytest.mark.parametrize("ids", [True, False])
+def test_terms_that_are_named_otherwise_are_refused(
+    ids: bool, tiny: Tiny, corpus: list[dict[str, str]], topics: pd.DataFrame, tmp_path: Path
+) -> None:
+    LIRIndexer(tiny("splade"), tmp_path / "x.lir", token_ids=ids).index(corpus)
+    assert len(LIRRetriever(tiny("splade"), tmp_path / "x.lir", token_ids=ids)(topics))
+    with pytest.raises(ValueError, match=f"give token_ids={ids}"):
+        LIRRetriever(tiny("splade"), tmp_path / "x.lir", token_ids=not ids)(topics)
+    with pytest.raises(ValueError, match=f"give token_ids={ids}"):
+        LIRRetriever(tiny("splade"), [tmp_path / "x.lir"] * 2, token_ids=not ids)(topics)
 
 
 def test_vectors_in_a_frame_tell_their_model(tiny: Tiny, indexed: Callable[[str], str], topics: pd.DataFrame) -> None:
@@ -341,6 +391,11 @@ BAD = {
     "a cross-encoder": (lambda m, p: LIRIndexer(m("mono-bert"), p).index([{"docno": "1", "text": "a"}]), TypeError, "is a cross-encoder"),
     "no text": (lambda m, p: LIRIndexer(m("dense"), p).index([{"docno": "1", "body": "a"}]), ValueError, "Choose another with text_field="),
     "a setting of no one": (lambda m, p: LIRIndexer(m("dense"), p, colour="red").index([{"docno": "1", "text": "a"}]), TypeError, "has no setting colour"),
+    "the size of vectors": (lambda m, p: LIRIndexer(m("dense"), p, size=3), TypeError, "has no setting size; it has those of LIRBiEncoder, and of indexes bits, dtype, impacts, ncentroids"),
+    "a misspelt setting": (lambda m, p: LIRIndexer(m("dense"), p, batchsize=3), TypeError, r"Did you mean 'batch_size'\?"),
+    "an unknown mode": (lambda m, p: LIRIndexer(m("dense"), p, mode="replace"), ValueError, "mode='replace'; allowed: 'create'"),
+    "a string of outputs": (lambda m, p: LIRIndexer(m("dense"), p, outputs="dense"), TypeError, r"allowed: a tuple, such as \('dense',\)"),
+    "several text fields": (lambda m, p: LIRReRanker(m("dense"), text_field=["title", "text"]), TypeError, "the name of a column"),
     "an unknown dtype": (lambda m, p: LIRIndexer(m("dense"), p, dtype="float8").index([{"docno": "1", "text": "a"}]), ValueError, "dtype='float8'; allowed: float32"),
     "a setting of engines": (lambda m, p: LIRRetriever(m("dense"), p, nprobe=3), TypeError, r"go into options=dict\("),
     "no index": (lambda m, p: LIRRetriever(m("dense"), p)(pd.DataFrame([("1", "a")], columns=["qid", "query"])), FileNotFoundError, "is no index"),

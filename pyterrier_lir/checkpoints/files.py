@@ -319,6 +319,12 @@ def _snapshot(name: str, revision: str | None, weights: bool) -> Path:
 def _local_folder(name: str, revision: str | None, weights: bool) -> Path:
     if Path(name).is_dir():
         return Path(name)
+    if Path(name).is_file():
+        raise FileNotFoundError(
+            f"{name} is a file; a checkpoint is a folder. Of a Lightning .ckpt, write one: "
+            "BiEncoderModule.load_from_checkpoint(path, model_name_or_path=...).save_pretrained(folder), or give the "
+            "trainer ExportCallback(folder)."
+        )
     if not isinstance(name, str) or name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise FileNotFoundError(f"No checkpoint folder at {name!r}.")
     try:

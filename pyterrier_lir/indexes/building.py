@@ -8,9 +8,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
@@ -83,12 +84,19 @@ def build(plan: Plan, docs: Iterable[Document], encode: Encode) -> None:
             while _shard(plan, work, parts, bar):
                 pass
         except BaseException as error:
-            if hasattr(error, "add_note"):
+            if not work.docs:  # nothing is lost
+                work.abandon()
+            elif hasattr(error, "add_note"):
                 error.add_note(
                     f"{work.docs} documents are safe in {work.work}: index again with mode='resume', or 'overwrite'."
                 )
             raise
     work.finish(_replaced(work) if plan.replace else None)
+
+
+def as_documents(docs: Iterable[Document] | pd.DataFrame) -> Iterable[Document]:
+    """Documents as dictionaries, of a data frame its rows."""
+    return cast("list[Document]", docs.to_dict("records")) if isinstance(docs, pd.DataFrame) else docs
 
 
 def _shard(plan: Plan, work: Build, parts: Iterator[tuple[list[Document], Vectors]], bar: tqdm[None]) -> bool:

@@ -43,6 +43,7 @@ class LIRDenseIndex(LIRIndex):
 
     ARTIFACT_TYPE: ClassVar[str] = "dense_index"
     KIND: ClassVar[Kind] = "dense"
+    SETTINGS: ClassVar[tuple[str, ...]] = ("dtype",)
 
     @property
     def size(self) -> int:

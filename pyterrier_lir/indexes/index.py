@@ -45,6 +45,7 @@ class LIRIndex(pt.Artifact):
     ARTIFACT_FORMAT: ClassVar[str] = "lir"
     ARTIFACT_PACKAGE_HINT: ClassVar[str] = "pyterrier-lir"
     KIND: ClassVar[Kind]
+    SETTINGS: ClassVar[tuple[str, ...]]  # of `indexer`, for this kind alone
 
     _stamp: tuple[int, int] | None = None  # of the metadata that was read
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sized
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 import pyterrier as pt
@@ -13,7 +13,7 @@ from ..columns import VECTOR_COLUMNS
 from ..config import BiEncoderConfig
 from ..display import Drawn, chosen
 from ..vectors import Vectors
-from .building import Document, Plan, build
+from .building import Document, Plan, as_documents, build
 from .storage import Mode
 
 if TYPE_CHECKING:
@@ -21,6 +21,19 @@ if TYPE_CHECKING:
 
 _ROWS = 1_024  # documents that are checked and written together
 _GONE = ("version", "docs", "shards", "deleted")  # what the metadata has beside the header
+
+
+class Encoder(Protocol):
+    """What makes vectors, such as a `LIRBiEncoder`."""
+
+    def config(self) -> BiEncoderConfig:
+        """How its vectors are compared."""
+
+    def record(self) -> dict[str, Any]:
+        """What an index remembers of it."""
+
+    def terms(self) -> list[str]:
+        """The names of the terms of sparse vectors."""
 
 
 class Indexer(Drawn, pt.Indexer):
@@ -31,9 +44,11 @@ class Indexer(Drawn, pt.Indexer):
         mode: `create`, `overwrite`, `append`, or `resume` an interrupted build.
         include_fields: strings of the documents that are stored beside their vectors, such as `text`.
         replace: with `append`, whether documents take the place of those that have their docno.
-        config: how vectors are compared; None for the dot product (for token vectors, MaxSim).  Vectors do not tell
-            it: give `LIRBiEncoder(model).config()` where the model compares otherwise.
-        model: the model's name and the like, kept for the record.
+        encoder: the `LIRBiEncoder` that makes the vectors, which do not tell how they are compared, nor by what model
+            they are made.  With it the index is that of `LIRIndexer`; without it vectors of any model may search.
+        config: how vectors are compared, where there is no encoder to tell it; None for the dot product (for token
+            vectors, MaxSim).
+        model: what is recorded of the model, where there is no encoder to tell it: `source` and `fingerprint`.
         shard_docs: a shard ends with the batch that gives it at least so many documents, or enough bytes.
         verbose: show a progress bar.
         settings: of the kind of index, such as `dtype`.
@@ -49,6 +64,7 @@ class Indexer(Drawn, pt.Indexer):
         mode: Mode = "create",
         include_fields: Iterable[str] = (),
         replace: bool = False,
+        encoder: Encoder | None = None,
         config: BiEncoderConfig | None = None,
         model: dict[str, Any] | None = None,
         shard_docs: int = 262_144,
@@ -57,15 +73,20 @@ class Indexer(Drawn, pt.Indexer):
     ) -> None:
         self.index_ = index
         self.mode, self.include_fields, self.replace = mode, tuple(include_fields), replace
-        self.config, self.model, self.shard_docs, self.verbose = config, model or {}, shard_docs, verbose
+        self.encoder, self.config, self.model = encoder, config, model or {}
+        self.shard_docs, self.verbose = shard_docs, verbose
+        if encoder is not None and (config is not None or model is not None):
+            raise ValueError("The encoder tells config and model; give it, or these.")
         self.settings = settings
 
-    def index(self, iter: Iterable[Document], **kwargs: Any) -> LIRIndex:
+    def index(self, iter: Iterable[Document] | pd.DataFrame, **kwargs: Any) -> LIRIndex:
         """Build the index and open it.
 
         Args:
-            iter: documents with `docno`, the stored fields, and `doc_vec`, `toks` or `doc_embs`.
+            iter: documents with `docno`, the stored fields, and `doc_vec`, `toks` or `doc_embs`; dictionaries, or a
+                data frame.
         """
+        iter = as_documents(iter)
         column = VECTOR_COLUMNS[self.index_.KIND][1]
         stream = _Stream(iter)
         first = stream.peek()
@@ -73,9 +94,12 @@ class Indexer(Drawn, pt.Indexer):
             raise ValueError(
                 f"Documents have no {column!r} (they have: {', '.join(first)}); put a doc_encoder() in front."
             )
-        config = self.config or default_config(self.index_.KIND)
+        config = self.encoder.config() if self.encoder else self.config or default_config(self.index_.KIND)
         size = None if first is None or self.index_.KIND == "sparse" else int(pd.Series([first[column]])[0].shape[-1])
-        header = make_header(self.index_, config, size, self.model, self.include_fields, dict(self.settings))
+        made_by, own = (self.encoder.record() if self.encoder else self.model), dict(self.settings)
+        if self.encoder and self.index_.KIND == "sparse":
+            own["terms"] = self.encoder.terms()
+        header = make_header(self.index_, config, size, made_by, self.include_fields, own)
         total = len(iter) if isinstance(iter, Sized) else None
         plan = Plan(self.index_.folder, self.mode, header, lambda folder: self.index_._writer(folder, header),
                     self.include_fields, self.replace, self.shard_docs, total, self.verbose)  # fmt: skip
@@ -143,7 +167,8 @@ def make_header(
         raise ValueError(f"{config.kind} vectors do not go into a {type(index).__name__}.")
     own = index._header(config, size, settings)
     if settings:
-        raise TypeError(f"{type(index).__name__} has no setting {', '.join(settings)}; it has: {', '.join(own)}.")
+        there = ", ".join(index.SETTINGS)
+        raise TypeError(f"{type(index).__name__} has no setting {', '.join(settings)}; it has: {there}.")
     return {
         "type": index.ARTIFACT_TYPE, "format": index.ARTIFACT_FORMAT, "package_hint": index.ARTIFACT_PACKAGE_HINT,
         "model": model, "config": config.to_dict(), "fields": list(fields), **own,

@@ -49,6 +49,7 @@ class LIRMultiVectorIndex(LIRIndex):
 
     ARTIFACT_TYPE: ClassVar[str] = "multi_vector_index"
     KIND: ClassVar[Kind] = "multi_vector"
+    SETTINGS: ClassVar[tuple[str, ...]] = ("dtype", "bits", "ncentroids")
 
     @property
     def size(self) -> int:

@@ -291,7 +291,14 @@ class Retriever(_OnIndex):
         for start in range(0, len(mask), 65_536):
             docids = np.arange(start, min(start + 65_536, len(mask)))
             fields = {name: self.index.field_of(name, docids) for name in self.index.meta["fields"]}
-            found = cast("Any", self.where)(pd.DataFrame({"docno": self.index.docnos_of(docids), **fields}))
+            frame = pd.DataFrame({"docno": self.index.docnos_of(docids), **fields})
+            try:
+                found = cast("Any", self.where)(frame)
+            except KeyError as error:
+                if (name := error.args[0]) in frame.columns:
+                    raise
+                self.index.field_of(str(name), docids)  # says which are stored
+                raise
             mask[docids] = np.asarray(found, dtype=bool)
         return mask
 

@@ -49,6 +49,7 @@ class LIRSparseIndex(LIRIndex):
 
     ARTIFACT_TYPE: ClassVar[str] = "sparse_index"
     KIND: ClassVar[Kind] = "sparse"
+    SETTINGS: ClassVar[tuple[str, ...]] = ("impacts", "terms")
 
     _given: list[str] | None = None  # terms that were given for the build under way
     _lexicon: Lexicon | None = None  # of the build under way

@@ -275,6 +275,10 @@ class Build:
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
+    def abandon(self) -> None:
+        """Leave nothing of a build that has no complete shard."""
+        shutil.rmtree(self.work, ignore_errors=True)
+
     def shards(self) -> list[Shard]:
         """The shards of the index that is appended to, then the complete ones of this build."""
         folders = [(self.path, shard) for shard in self._base] + [(self.work, shard) for shard in self._shards]

@@ -51,7 +51,8 @@ class BiEncoderModel(nn.Module):
         self.outputs: Sequence[OutputModel] = _modules(OutputModel(output) for output in (first, *checkpoint.also))
         self._tokenize_by(checkpoint.tokenizer)
         self.plain = False  # leave shortcuts out, to compare with
-        self.fingerprint = _fingerprint(self)
+        self.fingerprint = fingerprint_of(self)
+        self.register_load_state_dict_post_hook(_renew)
         self.parameter_count = sum(weight.numel() for weight in self.parameters())  # before they are packed for a CPU
         self.eval()
 
@@ -238,7 +239,12 @@ def _modules(outputs: Iterable[OutputModel]) -> Sequence[OutputModel]:
     return cast("Sequence[OutputModel]", nn.ModuleList(outputs))
 
 
-def _fingerprint(model: nn.Module) -> str:
+def _renew(model: nn.Module, _: Any) -> None:
+    """Other weights were loaded."""
+    cast("BiEncoderModel", model).fingerprint = fingerprint_of(model)
+
+
+def fingerprint_of(model: nn.Module) -> str:
     """A digest of the names, the shapes and some numbers of all weights, before they are packed for a device."""
     digest = hashlib.sha256()
     for name, weight in sorted(model.state_dict().items()):

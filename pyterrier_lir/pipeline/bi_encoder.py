@@ -266,6 +266,18 @@ class LIRBiEncoder(ModelTransformer):
         """The configuration of the model's (first) output, settings of this transformer included."""
         return cast("BiEncoderModel", self.engine().model).config
 
+    def record(self) -> dict[str, Any]:
+        """What an index remembers of the model: its source and fingerprint, and the settings for documents."""
+        model = cast("BiEncoderModel", self.engine().model)
+        settings = {name: value for name, value in self._chosen().items()
+                    if name.startswith("doc_") or name == "max_length"}  # fmt: skip
+        return {"source": str(model.source), "fingerprint": model.fingerprint, "settings": settings}
+
+    def terms(self) -> list[str]:
+        """The names of a sparse model's terms, by their ids."""
+        names: list[str] = terms_of(cast("BiEncoderModel", self.engine().model), self.token_ids).names.tolist()
+        return names
+
     def kinds(self) -> tuple[Kind, ...]:
         """What vectors the model makes, known without its weights."""
         if self._loaded is not None or not isinstance(self.model, (str, os.PathLike)):

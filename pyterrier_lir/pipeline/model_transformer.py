@@ -46,6 +46,14 @@ class ModelTransformer(Drawn, pt.Transformer):
 
     def __post_init__(self) -> None:
         """Refuse at once what no model could make right."""
+        for name in ("text_field", "query_field"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(
+                    f"{name}={getattr(self, name)!r}; allowed: the name of a column. Join several in front: "
+                    "pt.apply.text(lambda row: row['title'] + ' ' + row['text']) >> ..."
+                )
+        if isinstance(outputs := getattr(self, "outputs", None), str):
+            raise TypeError(f"outputs={outputs!r}; allowed: a tuple, such as ({outputs!r},).")
         for name in ("batch_size", "max_length"):
             check_positive(name, getattr(self, name))
         if self.precision not in PRECISIONS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import os
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from itertools import islice
@@ -14,11 +15,11 @@ import pyterrier as pt
 
 from ..columns import VECTOR_COLUMNS, transform_iter
 from ..display import Drawn, chosen
-from ..indexes import INDEXES, IndexUnion, LIRIndex, open_index
-from ..indexes.building import Document, Plan, build
+from ..indexes import INDEXES, IndexUnion, LIRIndex, LIRSparseIndex, open_index
+from ..indexes.building import Document, Plan, as_documents, build
 from ..indexes.indexer import make_header
 from ..indexes.retriever import check_model
-from ..indexes.storage import Mode
+from ..indexes.storage import MODES, Mode
 from ..indexes.texts import encoded
 from ..vectors import Vectors
 from .bi_encoder import LIRBiEncoder
@@ -77,6 +78,16 @@ class LIRIndexer(Drawn, pt.Indexer):
         self.shard, self.shard_docs, self.settings = process_rank() if shard == "rank" else shard, shard_docs, settings
         if self.shard is not None and not 0 <= self.shard[0] < self.shard[1]:
             raise ValueError(f"shard={shard!r}; allowed: (i, n) with i from 0 to n - 1.")
+        own = {name for kind in INDEXES.values() for name in kind.SETTINGS if name != "terms"}  # which the model tells
+        if unknown := sorted(set(settings) - _ENCODER - own):
+            near = difflib.get_close_matches(unknown[0], _ENCODER | own, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise TypeError(
+                f"LIRIndexer has no setting {', '.join(unknown)}; it has those of LIRBiEncoder, and of indexes "
+                f"{', '.join(sorted(own))}.{hint}"
+            )
+        if mode not in MODES:
+            raise ValueError(f"mode={mode!r}; allowed: {', '.join(map(repr, MODES))}.")
         encoder = {name: value for name, value in settings.items() if name in _ENCODER}
         self.encoder = LIRBiEncoder(model, **encoder)
 
@@ -86,12 +97,14 @@ class LIRIndexer(Drawn, pt.Indexer):
         path = Path(self.index_path)
         return path if self.shard is None else path.with_name(f"{path.name}.part-{self.shard[0]}-of-{self.shard[1]}")
 
-    def index(self, iter: Iterable[Document], **kwargs: Any) -> LIRIndex:
+    def index(self, iter: Iterable[Document] | pd.DataFrame, **kwargs: Any) -> LIRIndex:
         """Build the index and open it.
 
         Args:
-            iter: documents with `docno` and the encoder's text field, as `dataset.get_corpus_iter()` gives them.
+            iter: documents with `docno` and the encoder's text field, as `dataset.get_corpus_iter()` gives them, or a
+                data frame.
         """
+        iter = as_documents(iter)
         engine = self.encoder.engine()
         model = cast("BiEncoderModel", engine.model)
         if len(model.kinds) > 1:
@@ -102,9 +115,9 @@ class LIRIndexer(Drawn, pt.Indexer):
         index = _index_of(model)(self.folder)
         own = {name: value for name, value in self.settings.items() if name not in _ENCODER}
         if index.KIND == "sparse":
-            own["terms"] = terms_of(model, self.encoder.token_ids).names.tolist()
+            own["terms"] = self.encoder.terms()
         header = make_header(
-            index, model.config, model.size(model.kinds[0]), self._record(model), self.include_fields, own
+            index, model.config, model.size(model.kinds[0]), self.encoder.record(), self.include_fields, own
         )
         total = len(iter) if isinstance(iter, Sized) else None
         docs: Iterable[Document] = iter
@@ -116,13 +129,6 @@ class LIRIndexer(Drawn, pt.Indexer):
         build(plan, docs, lambda stream: self._encoded(engine, stream))
         index.reopen()
         return index
-
-    def _record(self, model: BiEncoderModel) -> dict[str, Any]:
-        """What the index remembers of the model."""
-        settings = {
-            name: value for name, value in self.settings.items() if name.startswith("doc_") or name == "max_length"
-        }
-        return {"source": str(model.source), "fingerprint": model.fingerprint, "settings": settings}
 
     def _encoded(self, engine: Engine, stream: Iterator[Document]) -> Iterator[tuple[list[Document], Vectors]]:
         """See `indexes.texts.encoded`; vectors are pruned as the settings say."""
@@ -256,7 +262,7 @@ class LIRRetriever(Drawn, pt.Transformer):
         if self._retriever is None or self._retriever[0] != self._key():
             index = self.index if isinstance(self.index, IndexUnion) else open_index(self.index)
             model = cast("BiEncoderModel", self.encoder.engine().model)
-            _check_model(index, model, self.any_model)
+            _check_model(index, model, self.any_model, self.encoder.token_ids)
             made = index.retriever(
                 self.engine, num_results=self.num_results, any_model=self.any_model, docnos=self.docnos,
                 where=self.where, include_fields=self.include_fields, verbose=self.verbose, options=self.options,
@@ -295,11 +301,25 @@ def _index_of(model: BiEncoderModel) -> type[LIRIndex]:
     return next(index for index in INDEXES.values() if model.kinds[0] == index.KIND)
 
 
-def _check_model(index: LIRIndex | IndexUnion, model: BiEncoderModel, any_model: bool) -> None:
+def _check_model(index: LIRIndex | IndexUnion, model: BiEncoderModel, any_model: bool, token_ids: bool) -> None:
     if index.KIND not in model.kinds:
         raise ValueError(f"{index!r} holds {index.KIND} vectors; those of {model.source} are {', '.join(model.kinds)}.")
     if not any_model:
         check_model(index, str(model.source), model.fingerprint)
+    for part in index.parts if isinstance(index, IndexUnion) else [index]:
+        if isinstance(part, LIRSparseIndex):
+            _check_names(part, model, token_ids)
+
+
+def _check_names(index: LIRSparseIndex, model: BiEncoderModel, token_ids: bool) -> None:
+    """Refuse terms that are named by strings in queries and by ids in the index, or the other way: nothing is found."""
+    own, other = ({*terms_of(model, ids).names} for ids in (token_ids, not token_ids))
+    names = {*index.terms.names}
+    if names <= other and not names <= own:
+        told = "token_ids=False, or leave it out" if token_ids else "token_ids=True"
+        raise ValueError(
+            f"{index!r} names its terms by {'strings' if token_ids else 'ids'}, other than these queries: give {told}."
+        )
 
 
 def process_rank() -> tuple[int, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -13,11 +15,15 @@ import pyterrier as pt
 from ..config import BiEncoderConfig, CrossEncoderConfig
 from ..data import RunDataset, TupleDataset, mine_negatives
 from ..display import Drawn, chosen
+from .bi_encoder import LIRBiEncoder
 from .model_transformer import label
 from .reranker import LIRReRanker
 from .retrieval import LIRIndexer, LIRRetriever
 
 _COLUMNS = ("qid", "query", "docno", "text")
+_FIELDS = {kind: {own.name for own in dataclasses.fields(kind)[1:] if own.init} for kind in (LIRReRanker, LIRBiEncoder)}
+_SEARCH = {*inspect.signature(LIRRetriever).parameters} - {"model", "index", "settings"}
+_START = {"revision", "query_prompt_name", "doc_prompt_name"}  # of the checkpoint alone that training starts from
 
 
 class Trainable(Drawn, pt.Estimator):
@@ -47,10 +53,11 @@ class Trainable(Drawn, pt.Estimator):
         index, corpus: for bi-encoders, an index that is built with the trained model, of the documents that `corpus()`
             iterates over; then topics without documents are searched for.
         trainer, module: further arguments of `LightningIRTrainer` and of the Lightning module.
-        settings: of `LIRReRanker` (or `LIRRetriever`); `max_length` and `instruction` hold in training too.
+        settings: of `LIRReRanker` or `LIRBiEncoder`, and with an index of `LIRRetriever`.  Lengths, prompts and the
+            instruction hold in training too, and those of a bi-encoder in its index.
 
     Raises:
-        TypeError: for a loaded model instead of its name.
+        TypeError: for a loaded model instead of its name, unknown settings, or a `corpus` that is no function.
         ValueError: at fitting, for topics without documents, or where no query has both positives and negatives.
     """
 
@@ -79,14 +86,27 @@ class Trainable(Drawn, pt.Estimator):
             raise TypeError(f"model={model!r}; allowed: a hub id or a folder, which training starts from anew.")
         if (index is None) != (corpus is None):
             raise ValueError("index= and corpus= belong together: where the index is, and what is in it.")
-        if index is None:
-            LIRReRanker(model, **settings)  # refuses settings that it does not have
+        if corpus is not None and not callable(corpus):
+            raise TypeError(
+                f"corpus={corpus!r}; it is called whenever the index is built: give dataset.get_corpus_iter without "
+                "parentheses, or lambda: docs."
+            )
+        known = _FIELDS[LIRBiEncoder] | (_FIELDS[LIRReRanker] if index is None else _SEARCH)
+        if unknown := sorted(set(settings) - known):
+            raise TypeError(f"Trainable has no setting {', '.join(unknown)}.")
         self.model, self.folder, self.config, self.loss_functions = model, Path(folder), config, loss_functions
         self.n, self.skip_top, self.mining, self.docs = n, skip_top, mining or {}, docs
         self.batch_size, self.max_epochs, self.learning_rate = batch_size, max_epochs, learning_rate
         self.monitor, self.index, self.corpus = monitor, index, corpus
         self.trainer, self.module, self.settings = trainer or {}, module or {}, settings
         self._fitted: pt.Transformer | None = None
+        self._transformer(model)  # refuses at once what no model could make right
+
+    def _transformer(self, model: str | os.PathLike[str], trained: bool = False) -> LIRReRanker | LIRBiEncoder:
+        """A model with the settings that were given."""
+        given = {name: value for name, value in self.settings.items() if not trained or name not in _START}
+        kind = LIRReRanker if self.index is None and set(given) <= _FIELDS[LIRReRanker] else LIRBiEncoder
+        return kind(model, **{name: value for name, value in given.items() if name in _FIELDS[kind]})
 
     def fitted(self) -> pt.Transformer:
         """What scores: the trained model from the folder, or the model before training."""
@@ -95,10 +115,12 @@ class Trainable(Drawn, pt.Estimator):
             if not trained and self.config is not None:
                 raise ValueError(f"{self.model} with {type(self.config).__name__}(...) is a new model: fit it first.")
             name = str(self.folder) if trained else self.model
+            own = self._transformer(name, trained)
             if self.index is not None and trained:
-                self._fitted = LIRRetriever(name, self.index, **self.settings)
+                search = {name: value for name, value in self.settings.items() if name in _SEARCH}
+                self._fitted = LIRRetriever(name, self.index, **{**own._chosen(), **search})
             else:
-                self._fitted = LIRReRanker(name, **self.settings)
+                self._fitted = own.scorer() if isinstance(own, LIRBiEncoder) else own
         return self._fitted
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
@@ -121,13 +143,9 @@ class Trainable(Drawn, pt.Estimator):
         """
         from ..training import ExportCallback, LightningIRDataModule, LightningIRTrainer
 
-        for name, frame in (("training", topics_or_res_tr), ("validation", topics_or_res_va)):
-            lacking = [] if frame is None else [column for column in _COLUMNS if column not in frame.columns]
-            if lacking:
-                raise ValueError(
-                    f"The {name} topics come without {', '.join(lacking)}: put a first stage and its texts in front, "
-                    "as in bm25 >> pt.text.get_text(dataset) >> Trainable(...)."
-                )
+        topics_or_res_tr = self._read(topics_or_res_tr, "training")
+        if topics_or_res_va is not None:
+            topics_or_res_va = self._read(topics_or_res_va, "validation")
         validate = topics_or_res_va is not None and qrels_va is not None
         datasets = [self._validation(topics_or_res_va, qrels_va)] if validate else None
         data = LightningIRDataModule(train_dataset=self._mined(topics_or_res_tr, qrels_tr),
@@ -137,9 +155,23 @@ class Trainable(Drawn, pt.Estimator):
         callbacks = [export, *given.pop("callbacks", [])]
         LightningIRTrainer(callbacks=callbacks, **given).fit(self._module(validate), data)
         if self.index is not None and self.corpus is not None:
-            LIRIndexer(str(self.folder), self.index, mode="overwrite").index(self.corpus())
+            settings = self._transformer(self.folder, trained=True)._chosen()
+            LIRIndexer(str(self.folder), self.index, mode="overwrite", **settings).index(self.corpus())
         self._fitted = None
         return self
+
+    def _read(self, results: pd.DataFrame, use: str) -> pd.DataFrame:
+        """The results with queries and texts in the columns `query` and `text`."""
+        own = self._transformer(self.model)
+        names = {own.query_field: "query", own.text_field: "text"}
+        columns = ["qid", own.query_field, "docno", own.text_field]
+        if lacking := [column for column in columns if column not in results.columns]:
+            raise ValueError(
+                f"The {use} topics come without {', '.join(lacking)}: put a first stage and its texts in front, "
+                "as in bm25 >> pt.text.get_text(dataset) >> Trainable(...)."
+            )
+        kept = [column for column in results.columns if column in columns or column not in names.values()]
+        return results[kept].rename(columns=names)
 
     def _mined(self, results: pd.DataFrame, qrels: pd.DataFrame) -> TupleDataset:
         """Tuples of a relevant document and negatives."""
@@ -172,8 +204,10 @@ class Trainable(Drawn, pt.Estimator):
             kind: Any = kinds[type(self.config)]
             settings |= {"model_name_or_path": self.model, "config": self.config}
         else:
-            changes = {name: self.settings[name] for name in ("max_length", "instruction") if name in self.settings}
-            model = load_model(self.model).with_options(**changes)
+            start = self._transformer(self.model)
+            if isinstance(start, LIRReRanker):
+                start = dataclasses.replace(start, activation=None)  # losses are of raw scores
+            model = start._changed(load_model(self.model, **{name: getattr(start, name) for name in start._LOADING}))
             kind = BiEncoderModule if isinstance(model, BiEncoderModel) else CrossEncoderModule
             settings["model"] = model
         usual = [InfoNCE()] if kind is CrossEncoderModule else [InBatchCrossEntropy()]

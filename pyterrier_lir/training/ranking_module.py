@@ -21,6 +21,7 @@ from ..data.samples import RankBatch, TrainBatch
 from ..engine import Engine
 from ..memory import keep_freed_memory
 from ..models import BiEncoderModel, CrossEncoderModel, Layout
+from ..models.bi_encoder import fingerprint_of
 from .adapters import adapt, merged
 from .cpu_functions import again
 from .inference import engine_of, everyones, name_of, re_rank, search
@@ -154,9 +155,11 @@ class RankingModule(LightningModule):
         self.model.plain = True
 
     def on_train_end(self) -> None:
-        """Back to inference."""
+        """Back to inference, with weights that are told apart from those before."""
         self.model.plain = False
         self.model.eval()
+        if isinstance(self.model, BiEncoderModel):
+            self.model.fingerprint = fingerprint_of(self.whole())
 
     def on_train_batch_start(self, batch: TrainBatch, batch_idx: int) -> int | None:
         """End the epoch where its data have been replaced."""

@@ -49,7 +49,7 @@ class Engine:
         module: which opens it.
         exact: whether its results are those of comparing all documents.
         when: it is the one to take.
-        options: that are fixed.
+        options: that are fixed; then the module says by `options_of(**options)` which it has beside them.
         needs: the package it is of, and `extra` the extra of this one that installs it.
     """
 
@@ -110,11 +110,12 @@ def open_engine(index: LIRIndex, name: str, options: dict[str, Any]) -> Searcher
     engine = ENGINES[index.KIND, name]
     if engine.needs and importlib.util.find_spec(engine.needs) is None:
         raise ImportError(f"The engine {name!r} needs {engine.needs}: pip install 'pyterrier-lir[{engine.extra}]'.")
-    opener = importlib.import_module(f"{__name__}.{engine.module}").open
-    known = [option for option in list(inspect.signature(opener).parameters)[1:] if option not in dict(engine.options)]
-    if unknown := set(options) - set(known):
-        raise ValueError(f"The engine {name!r} has no option {', '.join(sorted(unknown))}; it has: {', '.join(known)}.")
-    return cast("Searcher", opener(index, **dict(engine.options), **options))
+    module, fixed = importlib.import_module(f"{__name__}.{engine.module}"), dict(engine.options)
+    known = module.options_of(**fixed) if fixed else list(inspect.signature(module.open).parameters)[1:]
+    if unknown := sorted(set(options) - set(known)):
+        there = ", ".join(known) or "none"
+        raise ValueError(f"The engine {name!r} has no option {', '.join(unknown)}; it has: {there}.")
+    return cast("Searcher", module.open(index, **fixed, **options))
 
 
 def top(scores: NDArray[np.float32], docids: NDArray[np.int64], k: int) -> Found:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from ...config import Similarity
 from ...cpu_kernels import PackedLinear, packs
 from ...models.scores import similarity
+from ...precision import resolve_device
 from . import Found, top
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def open(index: LIRDenseIndex, device: str | None = None, rounded: bool | None =
         device: such as `cuda:0`, where the vectors are kept in bfloat16; None for the CPU, where they stay on the disk.
         rounded: whether products are in bfloat16 first; None decides by the number of results.
     """
-    return DenseExact(index, torch.device(device or "cpu"), rounded)
+    return DenseExact(index, resolve_device(device or "cpu"), rounded)
 
 
 class DenseExact:

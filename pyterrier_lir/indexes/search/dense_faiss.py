@@ -40,6 +40,11 @@ FAMILIES: dict[str, tuple[tuple[str, ...], bool]] = {
 }
 
 
+def options_of(factory: str) -> tuple[str, ...]:
+    """The options that a kind of FAISS index has, of those of `open`."""
+    return FAMILIES[factory][0]
+
+
 def open(
     index: LIRDenseIndex,
     factory: str,
@@ -54,31 +59,16 @@ def open(
     """Open the engine; options bear FAISS's names.
 
     Args:
-        factory: what is made, in the words of `faiss.index_factory`.
+        factory: what is made, in the words of `faiss.index_factory`; it has the options of `options_of`.
         nlist, nprobe: clusters (None: 4 times the root of the number of vectors), and how many are searched.
         M: of HNSW the neighbours of a vector (None: 32), of PQ the parts of a code (None: half as many as numbers).
         nbits: bits of a part of an IVF-PQ code.
         efConstruction, efSearch: candidates of HNSW when it is made and searched.
         k_factor: how many times the wanted number of coded vectors is scored again.
-
-    Raises:
-        ValueError: for options that the kind of FAISS index does not have.
     """
     given = {"nlist": nlist, "nprobe": nprobe, "M": M, "nbits": nbits, "efConstruction": efConstruction,
              "efSearch": efSearch, "k_factor": k_factor}  # fmt: skip
-    defaults = {
-        "nlist": None,
-        "nprobe": 32,
-        "M": None,
-        "nbits": 8,
-        "efConstruction": 200,
-        "efSearch": 128,
-        "k_factor": 4,
-    }
-    allowed, _ = FAMILIES[factory]
-    if wrong := [name for name, value in given.items() if value != defaults[name] and name not in allowed]:
-        raise ValueError(f"{factory} has no option {', '.join(wrong)}; it has: {', '.join(allowed) or 'none'}.")
-    return DenseFaiss(index, factory, {name: given[name] for name in allowed})
+    return DenseFaiss(index, factory, {name: given[name] for name in options_of(factory)})
 
 
 class DenseFaiss:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ...precision import resolve_device
 from . import Found, Searcher
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def open(index: LIRSparseIndex, device: str | None = None, threads: int | None =
         return SparseExact(index, threads or torch.get_num_threads())
     from .sparse_torch import SparseTorch
 
-    return SparseTorch(index, torch.device(device or "cpu"))
+    return SparseTorch(index, resolve_device(device or "cpu"))
 
 
 class SparseExact:
