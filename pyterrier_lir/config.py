@@ -91,7 +91,8 @@ class CrossEncoderConfig(Config):
         token_ids: vocabulary rows that are read, (not relevant, relevant) or (relevant,).
         activation: name of the class in `torch.nn` that the score goes through, such as `Sigmoid`.
         depth: most documents that a listwise model sees at once; None for a pointwise model.
-        add_extra_token: whether documents of a list see each other through an extra token, else through the first.
+        add_extra_token: whether documents of a list see each other through an extra token, `[INT]`, which the usual
+            template gets then; else through the first.
         sample_missing_docs: kept for Lightning IR, which fills lists shorter than `depth` with random states; here
             a list is always scored as it is.
     """
@@ -111,6 +112,11 @@ class CrossEncoderConfig(Config):
     depth: int | None = None
     add_extra_token: bool = False
     sample_missing_docs: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.add_extra_token and self.template is None:
+            object.__setattr__(self, "template", ("[CLS]", "[INT]", "{query}", "[SEP]", "{doc}", "[SEP]"))
 
     @property
     def listwise(self) -> bool:

@@ -17,6 +17,7 @@ PACKAGE = ROOT / "pyterrier_lir"
 # room -> rooms of this package that it may import
 MAY_IMPORT = {
     "config": set(),
+    "model_configs": {"config"},
     "display": set(),
     "public_models": set(),
     "checkpoints": {"config", "public_models"},
@@ -42,7 +43,7 @@ MAY_IMPORT = {
     "precision": {"config", "models", "cpu_kernels"},
     "engine": {"config", "models", "encoding", "tokenization", "precision", "memory", "vectors"},
     "columns": {"config", "vectors"},
-    "indexes": {"config", "columns", "cpu_kernels", "display", "models", "token_kernels", "vectors"},
+    "indexes": {"config", "columns", "cpu_kernels", "display", "models", "precision", "token_kernels", "vectors"},
     "pipeline": {
         "config",
         "checkpoints",
@@ -65,6 +66,7 @@ MAY_IMPORT = {
         "engine",
         "indexes",
         "memory",
+        "model_configs",
         "models",
         "tokenization",
         "vectors",
@@ -86,7 +88,7 @@ MAY_IMPORT = {
     },
     "cli": {"commands", "training"},
     "__main__": {"cli"},
-    "__init__": {"config", "data", "indexes", "models", "pipeline", "training"},
+    "__init__": {"config", "data", "indexes", "model_configs", "models", "pipeline", "training"},
 }
 PYTERRIER_ROOMS = {
     "columns",

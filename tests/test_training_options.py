@@ -28,7 +28,7 @@ from pyterrier_lir import (
 )
 from pyterrier_lir.data.samples import RankBatch
 from pyterrier_lir.training import BiEncoderModule, CrossEncoderModule, LightningIRDataModule, RefreshNegatives
-from pyterrier_lir.training.objectives import ContrastiveLocal, EmbeddingDistillation, InfoNCE, RankNet
+from pyterrier_lir.training.objectives import ContrastiveLocalLoss, EmbeddingDistillation, InfoNCE, RankNet
 from tests.test_training import ROOT, collection, data, module, quiet, trainer
 
 Tiny = Callable[[str], str]
@@ -110,7 +110,7 @@ def test_a_student_takes_on_its_teachers_vectors(tiny: Tiny, tmp_path: Path) -> 
 
 
 def test_one_vector_of_a_document_answers(tiny: Tiny) -> None:
-    model = module("colbert", tiny, loss_functions=[ContrastiveLocal()])
+    model = module("colbert", tiny, loss_functions=[ContrastiveLocalLoss()])
     batch = RankBatch(["tower river"], [["the tower by the river", "bread"]])
     scored = model.scored(batch)
     scored.targets = torch.tensor([[1.0, 0.0]])
@@ -118,7 +118,7 @@ def test_one_vector_of_a_document_answers(tiny: Tiny) -> None:
     doc = docs.values[: docs.offsets[1]]
     similarities = queries.values @ doc.T
     expected = -(similarities.max(1).values - similarities.logsumexp(1)).mean()
-    torch.testing.assert_close(ContrastiveLocal()(scored), expected)
+    torch.testing.assert_close(ContrastiveLocalLoss()(scored), expected)
 
 
 def test_negatives_are_refreshed_by_the_models_own_ranking(tiny: Tiny, tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ BAD: dict[str, tuple[Callable[[Tiny, Path], Any], type[Exception], str]] = {
         lambda tiny, p: BiEncoderModule(tiny("dense"), BiEncoderConfig(doc_length=9_999)), ValueError, "doc_length=9999; ",
     ),
     "local contrast of one vector": (
-        lambda tiny, p: trainer(p, max_steps=1).fit(module("dense", tiny, loss_functions=[ContrastiveLocal()]), data(8)),
+        lambda tiny, p: trainer(p, max_steps=1).fit(module("dense", tiny, loss_functions=[ContrastiveLocalLoss()]), data(8)),
         ValueError, "for multi-vector models; this one is dense",
     ),
 }  # fmt: skip

@@ -93,7 +93,6 @@ def _config(values: dict[str, Any]) -> CrossEncoderConfig:
         pooling_strategy=values.get("pooling_strategy", "first"),
         linear_bias=values.get("linear_bias", False),
         scoring_strategy=values.get("scoring_strategy", "rank"),
-        template=("[CLS]", "[INT]", "{query}", "[SEP]", "{doc}", "[SEP]") if extra_token else None,
         depth=values.get("depth", 100) if listwise else None,
         add_extra_token=extra_token,
         sample_missing_docs=values.get("sample_missing_docs", True),

@@ -17,7 +17,10 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from .. import training  # what is imported can be named without its module
+from .. import (
+    model_configs,
+    training,  # what is imported can be named without its module
+)
 from ..indexes import configs
 from .interruption import Interrupted, Interruption
 from .objectives import OBJECTIVES
@@ -106,6 +109,8 @@ def load_yaml(text: str) -> Any:
 
     >>> load_yaml("class_path: lightning_ir.RankNet")
     {'class_path': 'RankNet'}
+    >>> load_yaml("class_path: lightning_ir.models.SpladeConfig")
+    {'class_path': 'pyterrier_lir.model_configs.SpladeConfig'}
     """
     return _renamed(yaml.safe_load(text))
 
@@ -115,7 +120,10 @@ def _renamed(value: Any) -> Any:
         return {key: _renamed(one) for key, one in value.items()}
     if isinstance(value, list):
         return [_renamed(one) for one in value]
-    return value.rpartition(".")[2] if isinstance(value, str) and value.startswith("lightning_ir.") else value
+    if not isinstance(value, str):
+        return value
+    name = value.rpartition(".")[2] if value.startswith("lightning_ir.") else value
+    return f"{model_configs.__name__}.{name}" if name in model_configs.__all__ else name
 
 
 class CommandLine(LightningCLI):

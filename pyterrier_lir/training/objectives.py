@@ -293,7 +293,7 @@ class Matryoshka(Loss):
 
 
 @dataclass(frozen=True)
-class ContrastiveLocal(Loss):
+class ContrastiveLocalLoss(Loss):
     """One vector of each document answers the query, the others do not (see `in_batch.contrastive_local`).
 
     For multi-vector models: the query's largest similarity to a vector of its best document against the similarities to
@@ -312,7 +312,7 @@ class ContrastiveLocal(Loss):
 def _local(queries: TextVectors, docs: TextVectors, best: Tensor, temperature: float) -> Tensor:
     config = queries.config
     if config.kind != "multi_vector":
-        raise ValueError(f"ContrastiveLocal is for multi-vector models; this one is {config.kind}.")
+        raise ValueError(f"ContrastiveLocalLoss is for multi-vector models; this one is {config.kind}.")
     (query, query_there, _), (doc, doc_there, _) = queries.padded(), docs.padded()
     rows = torch.arange(len(query), device=best.device)
     at = rows * (len(doc) // len(query)) + best
@@ -353,5 +353,5 @@ OBJECTIVES: dict[str, type[Any]] = {
     for one in (RankNet, SupervisedMarginMSE, ConstantMarginMSE, KLDivergence, InfoNCE, PearsonCorrelation, ApproxNDCG,
                 ApproxMRR, ApproxRankMSE, NeuralNDCG, NeuralMRR, ListNet, ListMLE, LambdaLoss, BinaryCrossEntropy,
                 MeanSquaredError, InBatchCrossEntropy, ScoreBasedInBatchCrossEntropy, FLOPSRegularization,
-                L1Regularization, L2Regularization, Matryoshka, ContrastiveLocal, EmbeddingDistillation)
+                L1Regularization, L2Regularization, Matryoshka, ContrastiveLocalLoss, EmbeddingDistillation)
 }  # fmt: skip
