@@ -129,6 +129,12 @@ class BiEncoderConfig(Config):
     """How a text becomes tokens, tokens become vectors, and vectors of a query and a document become a score.
 
     Names are Lightning IR's where it has them.  A field that exists for queries and documents may differ between them.
+    `BiEncoderConfig.splade()` and `BiEncoderConfig.colbert()` have the settings of these models.
+
+    >>> BiEncoderConfig(query_pooling_strategy="first", doc_pooling_strategy="first").kind
+    'dense'
+    >>> BiEncoderConfig.colbert(doc_length=180).kind
+    'multi_vector'
 
     Attributes:
         query_length, doc_length: most tokens of an encoded text, special and marker tokens included; None for no limit.

@@ -33,9 +33,18 @@ def open_index(path: Sequence[Place | LIRIndex]) -> IndexUnion: ...
 def open_index(path: Place | LIRIndex | Sequence[Place | LIRIndex]) -> LIRIndex | IndexUnion:
     """The index in a folder, of whatever kind it is; of several folders, their union.
 
+    Args:
+        path: a folder, or several.
+
     Raises:
         FileNotFoundError: if there is none, or only a part of one.
         ValueError: if it is not of this package, or of a later version, or several do not fit each other.
+
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp() + "/tiny.lir"
+    >>> _ = LIRSparseIndex(folder).indexer().index([{"docno": "d1", "toks": {"fox": 1.5}}])
+    >>> len(open_index(folder))
+    1
     """
     if isinstance(path, LIRIndex):
         return path

@@ -174,10 +174,15 @@ class LIRRetriever(Drawn, pt.Transformer):
     Args:
         model: the model that the index was made with.
         index: an index, or its folder; of several, their union is searched.
-        engine: how to search; see `pyterrier_lir.indexes.search.ENGINES`.
+        engine: how to search: `exact`; for dense vectors `flat`, `ivf`, `ivfpq`, `pq`, `hnsw`, `rabitq` of FAISS; for
+            sparse ones `seismic`, for multi-vector ones `plaid` and `fast-plaid`.
         num_results: most documents of a query; `retriever % 10` searches for 10.
         any_model: whether a model may search that is not the one the index was made with.
-        docnos, where, include_fields, options: see `Retriever`.
+        docnos: search these documents only.
+        where: search the documents only whose stored fields (strings) are so: a function from a frame with a column for
+            each field to a mask, such as `lambda docs: docs["year"] >= "2020"`.
+        include_fields: stored fields that are added to the results, such as `text`.
+        options: of the engine, such as `{"efSearch": 200}`.
         verbose: show a progress bar.
         settings: of the encoder, see `LIRBiEncoder`.
 

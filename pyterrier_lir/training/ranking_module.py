@@ -159,7 +159,7 @@ class RankingModule(LightningModule):
         self.model.plain = False
         self.model.eval()
         if isinstance(self.model, BiEncoderModel):
-            self.model.fingerprint = fingerprint_of(self.whole())
+            self.model.fingerprint = fingerprint_of(merged(self.whole()))
 
     def on_train_batch_start(self, batch: TrainBatch, batch_idx: int) -> int | None:
         """End the epoch where its data have been replaced."""
