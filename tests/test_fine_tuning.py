@@ -21,6 +21,7 @@ from pyterrier_lir import (
     load_model,
     open_index,
 )
+from pyterrier_lir.training.objectives import SupervisedMarginMSE
 from tests.test_training import collection, quiet
 
 Tiny = Callable[[str], str]
@@ -175,3 +176,34 @@ def test_settings_for_the_search_are_not_those_of_scoring(searched: Searched, ti
 def test_settings_that_cannot_be_are_refused_before_training(given: Any, told: str, tiny: Tiny, tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=told):
         Trainable(tiny("dense"), tmp_path / "x", **given)
+
+
+def test_a_teacher_is_distilled_where_a_loss_needs_its_scores(searched: Searched, tiny: Tiny, tmp_path: Path) -> None:
+    results = (searched.first_stage >> searched.get_text)(searched.topics)
+    given: Any = {"n": 2, "trainer": TRAINER, "mining": {"teacher": LIRReRanker(tiny("dense"))}}
+    model = Trainable(tiny("bert-1"), tmp_path / "x", loss_functions=[SupervisedMarginMSE()], **given)
+    assert next(iter(model._mined(results, searched.qrels))).targets.min() not in (0, 1)
+    model.fit(results, searched.qrels)
+    plain = Trainable(tiny("bert-1"), tmp_path / "y", **given)
+    assert next(iter(plain._mined(results, searched.qrels))).targets.tolist() == [1, 0, 0]
+    graded = searched.qrels.assign(label=searched.qrels["label"] * 3)
+    chosen = Trainable(tiny("bert-1"), tmp_path / "z", targets="relevance", **given)
+    assert next(iter(chosen._mined(results, graded))).targets[0] == 3
+
+
+def test_training_that_ends_before_a_validation_keeps_its_model(searched: Searched, tiny: Tiny, tmp_path: Path) -> None:
+    results = (searched.first_stage >> searched.get_text)(searched.topics)
+    model = Trainable(tiny("bert-1"), tmp_path / "x", n=2, batch_size=4, trainer={**TRAINER, "max_steps": 2})
+    with pytest.warns(UserWarning, match="Training ended before a validation"):
+        model.fit(results, searched.qrels, results, searched.qrels)
+    assert model.fitted() == LIRReRanker(str(tmp_path / "x"))
+
+
+def test_fits_of_one_seed_are_equal(searched: Searched, tiny: Tiny, tmp_path: Path) -> None:
+    results = (searched.first_stage >> searched.get_text)(searched.topics)
+    found = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        model = trainable(tiny, tmp_path / name, max_epochs=1, seed=seed).fit(results, searched.qrels)
+        found.append(model(results)["score"])
+    assert found[0].equals(found[1])
+    assert not found[0].equals(found[2])

@@ -28,7 +28,13 @@ from pyterrier_lir import (
 )
 from pyterrier_lir.data.samples import RankBatch
 from pyterrier_lir.training import BiEncoderModule, CrossEncoderModule, LightningIRDataModule, RefreshNegatives
-from pyterrier_lir.training.objectives import ContrastiveLocalLoss, EmbeddingDistillation, InfoNCE, RankNet
+from pyterrier_lir.training.objectives import (
+    ContrastiveLocalLoss,
+    EmbeddingDistillation,
+    InfoNCE,
+    RankNet,
+    SupervisedMarginMSE,
+)
 from tests.test_training import ROOT, collection, data, module, quiet, trainer
 
 Tiny = Callable[[str], str]
@@ -141,6 +147,25 @@ def test_negatives_are_refreshed_by_the_models_own_ranking(tiny: Tiny, tmp_path:
     pipeline = LIRRetriever(model.model, tmp_path / "x.lir", num_results=10)
     expected = mine_negatives(pipeline, topics, qrels, n=2, depth=10, sampling="top", docs=docs)
     pd.testing.assert_frame_equal(refresh.mine(model.model), expected, check_dtype=False)
+
+
+def test_refreshed_negatives_have_the_targets_that_the_data_had(tiny: Tiny, tmp_path: Path) -> None:
+    frame: Any = collection(12).run_path_or_id
+    docs = dict(zip(frame["docno"], frame["text"], strict=True))
+    topics = frame[["qid", "query"]].drop_duplicates()
+    qrels = frame[["qid", "docno", "relevance"]].rename(columns={"relevance": "label"})
+    given: Any = (2, topics, qrels, {"docs": docs}, tmp_path / "mined")
+    rows = [{"query": q, "pos": q, "neg": ["sea", "sand"], "pos_scores": [4.0], "neg_scores": [3.0, 2.0]}
+            for q in topics["query"]]  # fmt: skip
+    made = LightningIRDataModule(train_dataset=TupleDataset(rows, "score"), train_batch_size=4)
+    seen: list[list[float]] = []
+    model = module("dense", tiny, loss_functions=[SupervisedMarginMSE()])
+    model.on_train_batch_end = lambda out, batch, i: seen.append(batch.targets[:3].tolist())
+    refresh = RefreshNegatives(*given, n=2, depth=10, teacher=lambda found: found.assign(score=7.5))
+    trainer(tmp_path, max_steps=4, callbacks=refresh).fit(model, made)
+    assert seen == [[4, 3, 2], [4, 3, 2], [7.5, 7.5, 7.5], [7.5, 7.5, 7.5]]
+    with pytest.raises(ValueError, match=r"give RefreshNegatives\(\.\.\., teacher=\) too"):
+        trainer(tmp_path, max_steps=4, callbacks=RefreshNegatives(*given, n=2)).fit(model, made)
 
 
 def test_what_was_mined_is_used_after_an_interruption(tiny: Tiny, tmp_path: Path) -> None:

@@ -85,6 +85,49 @@ def test_a_small_collection_is_searched_while_training(kind: str, tiny: Tiny, tm
     assert float(run.callback_metrics["retrieval/nDCG@10"]) == pytest.approx(expected, abs=1e-6)
 
 
+def test_searches_are_as_frequent_as_validations_and_exports_see_them(tiny: Tiny, tmp_path: Path) -> None:
+    frame: Any = collection(6, seed=5).run_path_or_id
+    parts = {"queries": dict(zip(frame["qid"], frame["query"], strict=True)),
+             "docs": dict(zip(frame["docno"], frame["text"], strict=True)),
+             "qrels": frame[["qid", "docno", "relevance"]]}  # fmt: skip
+    steps: list[int] = []
+
+    class Counted(RetrievalValidation):
+        def measure(self, *given: Any) -> dict[str, float]:
+            steps.append(run.global_step)
+            return super().measure(*given)
+
+    monitor = "retrieval/nDCG@10"
+    exports = [
+        ExportCallback(tmp_path / "a", monitor=monitor),
+        ExportCallback(tmp_path / "b", monitor="loss", mode="min"),
+    ]
+    stop = EarlyStopping(monitor, patience=50, mode="max")
+    model = module("dense", tiny, evaluation_metrics=["nDCG@10"])
+    made = data(16, inference_datasets=[validation(), validation()])
+    run = trainer(tmp_path, max_epochs=2, val_check_interval=2, callbacks=[*exports, stop, Counted(parts)])
+    run.fit(model, made)
+    assert steps == [2, 4, 6, 8]
+    assert {"the run/nDCG@10", "the run 2/nDCG@10"} <= {*run.callback_metrics}
+    for export in exports:
+        assert json.loads((export.folder / "training.json").read_text())["metrics"][export.monitor] == export.best
+    facts = json.loads((tmp_path / "a" / "training.json").read_text())
+    assert facts["data"].startswith("RunDataset(")
+    assert "sample_size=3" in facts["data"]
+    assert "targets='score'" in facts["data"]
+
+
+def test_a_monitor_that_is_not_seen_costs_no_model(tiny: Tiny, tmp_path: Path) -> None:
+    model = module("cross", tiny, evaluation_metrics=["nDCG@10"])
+    made = data(16, inference_datasets=[validation()])
+    with pytest.raises(KeyError, match=r"'the run/nDCG@1O' was not logged.* holds the last model"):
+        trainer(tmp_path, max_epochs=1, callbacks=ExportCallback(tmp_path / "x", "the run/nDCG@1O")).fit(model, made)
+    with pytest.warns(UserWarning, match="Training ended before a validation"):
+        trainer(tmp_path, max_steps=2, callbacks=ExportCallback(tmp_path / "y", "the run/nDCG@10")).fit(model, made)
+    for name in ("x", "y"):
+        assert (tmp_path / name / "training.json").is_file()
+
+
 def test_the_best_model_is_exported_with_a_card_and_curves(tiny: Tiny, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     model = module("cross", tiny, evaluation_metrics=["nDCG@10"])

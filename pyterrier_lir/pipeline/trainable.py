@@ -7,7 +7,7 @@ import inspect
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import pyterrier as pt
@@ -44,11 +44,14 @@ class Trainable(Drawn, pt.Estimator):
         n: negatives of a positive.
         skip_top: documents at the top that are no negatives, because they may be relevant without being judged.
         mining: further arguments of `mine_negatives`, such as `teacher=` and `margin=`.
+        targets: what losses see of a document: `order` (1 for the relevant one, 0 for others), `relevance` (labels), or
+            `score` (of a teacher in `mining`); None for the scores where a loss needs them, else the order.
         docs: texts of all documents, so that relevant ones that were not found are learned from too; anything that
             `data.open_source` takes.  Without it, texts are those of the results.
         batch_size: queries of a step.
         max_epochs: how often all positives are seen.
         learning_rate: of AdamW.
+        seed: of the negatives, the order, new layers and dropout.
         monitor: a measure of the validation topics; the best epoch's model is kept.
         index, corpus: for bi-encoders, an index that is built with the trained model, of the documents that `corpus()`
             iterates over; then topics without documents are searched for.
@@ -71,10 +74,12 @@ class Trainable(Drawn, pt.Estimator):
         n: int = 7,
         skip_top: int = 0,
         mining: dict[str, Any] | None = None,
+        targets: Literal["order", "score", "relevance"] | None = None,
         docs: Any = None,
         batch_size: int = 8,
         max_epochs: int = 1,
         learning_rate: float = 5e-5,
+        seed: int = 0,
         monitor: str = "nDCG@10",
         index: str | os.PathLike[str] | None = None,
         corpus: Callable[[], Iterable[dict[str, Any]]] | None = None,
@@ -96,8 +101,9 @@ class Trainable(Drawn, pt.Estimator):
             raise TypeError(f"Trainable has no setting {', '.join(unknown)}.")
         self.model, self.folder, self.config, self.loss_functions = model, Path(folder), config, loss_functions
         self.n, self.skip_top, self.mining, self.docs = n, skip_top, mining or {}, docs
+        self.targets: Any = targets
         self.batch_size, self.max_epochs, self.learning_rate = batch_size, max_epochs, learning_rate
-        self.monitor, self.index, self.corpus = monitor, index, corpus
+        self.seed, self.monitor, self.index, self.corpus = seed, monitor, index, corpus
         self.trainer, self.module, self.settings = trainer or {}, module or {}, settings
         self._fitted: pt.Transformer | None = None
         self._transformer(model)  # refuses at once what no model could make right
@@ -141,18 +147,22 @@ class Trainable(Drawn, pt.Estimator):
             topics_or_res_tr, qrels_tr: results to learn from, and what is relevant.
             topics_or_res_va, qrels_va: results whose re-ranking decides which epoch is kept; None keeps the last.
         """
+        from lightning import seed_everything
+
         from ..training import ExportCallback, LightningIRDataModule, LightningIRTrainer
 
         topics_or_res_tr = self._read(topics_or_res_tr, "training")
         if topics_or_res_va is not None:
             topics_or_res_va = self._read(topics_or_res_va, "validation")
+        seed_everything(self.seed, verbose=False)
         validate = topics_or_res_va is not None and qrels_va is not None
         datasets = [self._validation(topics_or_res_va, qrels_va)] if validate else None
         data = LightningIRDataModule(train_dataset=self._mined(topics_or_res_tr, qrels_tr),
                                      train_batch_size=self.batch_size, inference_datasets=datasets)  # fmt: skip
         export = ExportCallback(self.folder, f"the run/{self.monitor}" if validate else None)
         given = {"max_epochs": self.max_epochs, "logger": False, "enable_checkpointing": False, **self.trainer}
-        callbacks = [export, *given.pop("callbacks", [])]
+        more = given.pop("callbacks", None) or []
+        callbacks = [export, *(more if isinstance(more, Sequence) else [more])]
         LightningIRTrainer(callbacks=callbacks, **given).fit(self._module(validate), data)
         if self.index is not None and self.corpus is not None:
             settings = self._transformer(self.folder, trained=True)._chosen()
@@ -182,8 +192,12 @@ class Trainable(Drawn, pt.Estimator):
         topics = results[["qid", "query"]].drop_duplicates("qid")
         found = results[[column for column in ("qid", "docno", "score", "rank") if column in results.columns]]
         mined = mine_negatives(lambda asked: found[found["qid"].isin(asked["qid"])], topics, qrels, n=self.n,
-                               skip_top=self.skip_top, docs=docs, **self.mining)  # fmt: skip
-        return TupleDataset(mined, num_docs=self.n + 1, seed=0)
+                               skip_top=self.skip_top, docs=docs, **{"seed": self.seed, **self.mining})  # fmt: skip
+        from ..training.ranking_module import needs_scores
+
+        distils = "score" in mined and any(needs_scores(loss) for loss in self.loss_functions or ())
+        targets: Any = self.targets or ("score" if distils else "order")
+        return TupleDataset(mined, targets, num_docs=self.n + 1, seed=self.seed)
 
     def _validation(self, results: pd.DataFrame | None, qrels: pd.DataFrame | None) -> RunDataset:
         assert results is not None

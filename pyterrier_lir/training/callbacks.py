@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shutil
+import warnings
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -24,13 +25,14 @@ class ExportCallback(Callback):
 
     Args:
         folder: where to; what an earlier run exported there is replaced, anything else is not.
-        monitor: a logged value; the folder then holds the model of the best validation.  None writes at the end.
+        monitor: a logged value; the folder then holds the model of the best validation, or if training ends before
+            there is any, the model of its end.  None writes at the end.
         mode: whether the value is to be large or small.
         layout: which other library opens the folder; see `BiEncoderModule.save_pretrained`.
 
     Raises:
         FileExistsError: before training, if the folder holds something else.
-        KeyError: if nothing of the name `monitor` was logged.
+        KeyError: at the end, if nothing of the name `monitor` was logged in any validation; the model is written.
     """
 
     def __init__(
@@ -41,6 +43,12 @@ class ExportCallback(Callback):
             raise ValueError(f"mode={mode!r}; allowed: max, min.")
         self.folder, self.monitor, self.mode, self.layout = Path(folder), monitor, mode, layout
         self.best: float | None = None
+        self._validated = False
+
+    @property
+    def state_key(self) -> str:
+        """Tells several exports of a training apart."""
+        return self._generate_state_key(folder=str(self.folder), monitor=self.monitor)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse to replace what is no export, before hours are spent."""
@@ -49,24 +57,31 @@ class ExportCallback(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the model if it is better than before."""
-        if self.monitor is not None and not trainer.sanity_checking:
+        if not trainer.sanity_checking:
+            self._validated = True
             self._consider(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Values that are logged at the end of an epoch count too."""
-        if self.monitor is not None and self.monitor in trainer.callback_metrics:
-            self._consider(trainer, pl_module)
+        self._consider(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the model as it is, where nothing is monitored."""
+        """Write the model as it is, where nothing is monitored, or nothing of it was seen."""
+        if self.best is not None:
+            return
+        self._write(trainer, pl_module)
         if self.monitor is None:
-            self._write(trainer, pl_module)
+            return
+        logged = ", ".join(sorted(trainer.callback_metrics))
+        told = f"monitor={self.monitor!r} was not logged; there are: {logged}. {self.folder} holds the last model."
+        if self._validated:
+            raise KeyError(told)
+        warnings.warn(f"Training ended before a validation: {told}", stacklevel=2)
 
     def _consider(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        metrics = trainer.callback_metrics
-        if self.monitor not in metrics:
-            raise KeyError(f"monitor={self.monitor!r} was not logged; there are: {', '.join(sorted(metrics))}.")
-        value = float(metrics[self.monitor])
+        if self.monitor is None or self.monitor not in trainer.callback_metrics:
+            return
+        value = float(trainer.callback_metrics[self.monitor])
         if self.best is None or (value > self.best if self.mode == "max" else value < self.best):
             self.best = value
             self._write(trainer, pl_module)
@@ -129,7 +144,11 @@ def describe(thing: Any) -> str:
         loss, weight, schedule = thing
         return f"{weight} * {loss!r}" + (f" by {schedule!r}" if schedule else "") if weight != 1 else repr(loss)
     text = repr(thing)
-    return f"{type(thing).__name__}({getattr(thing, 'name', '')})" if " at 0x" in text else text
+    if " at 0x" not in text:
+        return text
+    plain = {name: str(value) if isinstance(value, Path) else value for name, value in vars(thing).items()
+             if not name.startswith("_") and isinstance(value, (str, int, float, Path))}  # fmt: skip
+    return f"{type(thing).__name__}({', '.join(f'{name}={value!r}' for name, value in plain.items())})"
 
 
 def card(facts: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -212,7 +213,7 @@ class RankingModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log each measure of each dataset, as `DATASET/MEASURE`."""
         loaders = self.trainer.val_dataloaders
-        names = [name_of(one.dataset) for one in loaders or ()]
+        names = numbered([name_of(one.dataset) for one in loaders or ()])
         for number, rescored in sorted(self._rescored.items()):
             for measure, value in rescored.measured(self.evaluation_metrics).items():
                 self.log(f"{names[number]}/{measure}", value, prog_bar=True)
@@ -316,11 +317,31 @@ class RankingModule(LightningModule):
         merged(self.whole()).save_pretrained(folder, layout)
 
 
+def numbered(names: Sequence[str]) -> list[str]:
+    """Names that tell all apart, of which several may be the same.
+
+    >>> numbered(["the run", "vaswani", "the run"])
+    ['the run', 'vaswani', 'the run 2']
+    """
+    seen: Counter[str] = Counter()
+    out = []
+    for name in names:
+        seen[name] += 1
+        out.append(name if seen[name] == 1 else f"{name} {seen[name]}")
+    return out
+
+
 def _weighted(loss: Any) -> tuple[Loss, float, Schedule | None]:
     given = loss if isinstance(loss, tuple) else (loss,)
     if isinstance(given[0], type) or not callable(given[0]):
         raise TypeError(f"{loss!r} is no loss; give an instance such as {InBatchCrossEntropy()!r}.")
     return (*given, 1.0, None)[:3] if len(given) < 2 else (*given, None)[:3]
+
+
+def needs_scores(loss: Any) -> bool:
+    """Whether a loss, perhaps with its weight, is of a teacher's scores."""
+    loss = loss[0] if isinstance(loss, tuple) else loss
+    return bool(getattr(getattr(loss, "loss", loss), "needs_scores", False))
 
 
 def check_targets(losses: Sequence[Loss], data: Any) -> None:
@@ -332,7 +353,7 @@ def check_targets(losses: Sequence[Loss], data: Any) -> None:
     dataset = getattr(data, "train_dataset", None)
     targets = getattr(dataset, "targets", "score")
     for loss in losses:
-        if targets not in ("score", "rank", None) and getattr(getattr(loss, "loss", loss), "needs_scores", False):
+        if targets not in ("score", "rank", None) and needs_scores(loss):
             raise ValueError(
                 f"{loss!r} needs a teacher's scores, but the training dataset has targets={targets!r}. Take data with "
                 "scores (targets='score'), or a loss of orders such as RankNet."

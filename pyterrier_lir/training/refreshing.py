@@ -34,7 +34,8 @@ class RefreshNegatives(Callback):
         mining: further arguments of `mine_negatives`.
 
     Raises:
-        ValueError: at the start of training, if the number of steps is not given or the model is a cross-encoder.
+        ValueError: at the start of training, if the number of steps is not given, the model is a cross-encoder, or the
+            data have a teacher's scores and `mining` no teacher.
     """
 
     replaces_data = True
@@ -57,6 +58,7 @@ class RefreshNegatives(Callback):
         self.every_n_steps, self.topics, self.qrels, self.docs = every_n_steps, topics, qrels, docs
         self.folder, self.depth, self.n, self.seed, self.mining = Path(folder), depth, n, seed, mining
         self._step = 0  # of the last mining
+        self._targets: str | None = None  # of the data that are replaced
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check that it can be done; go on with what was mined before an interruption."""
@@ -65,6 +67,13 @@ class RefreshNegatives(Callback):
         reloads = getattr(trainer, "reload_dataloaders_every_n_epochs", 0)
         if trainer.max_steps < 1 or reloads != 1:
             raise ValueError("RefreshNegatives needs a LightningIRTrainer with max_steps=, as it starts epochs anew.")
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        self._targets = getattr(data.train_dataset, "targets", None)
+        if self._targets == "score" and "teacher" not in self.mining:
+            raise ValueError(
+                "The training data have a teacher's scores, which new negatives would not have: give "
+                "RefreshNegatives(..., teacher=) too, or train on data with targets='order'."
+            )
         if self._step:
             self._replace(trainer)
 
@@ -101,7 +110,8 @@ class RefreshNegatives(Callback):
         types = {"qid": str, "docno": str, "query": str, "text": str}
         mined = pd.read_json(self._path(), lines=True, dtype=types)  # type: ignore[call-overload]
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        data.replace(TupleDataset(mined, num_docs=self.n + 1, seed=self.seed))
+        targets = self._targets if self._targets in ("score", "relevance") else "order"
+        data.replace(TupleDataset(mined, targets, num_docs=self.n + 1, seed=self.seed))  # type: ignore[arg-type]
 
     def state_dict(self) -> dict[str, Any]:
         """The step of the last mining."""

@@ -12,6 +12,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from ..data.runs import RunDataset
+from .callbacks import ExportCallback
 from .datamodule import LightningIRDataModule
 from .inference_callbacks import IndexCallback, SearchCallback
 
@@ -36,6 +37,7 @@ class LightningIRTrainer(Trainer):
         **settings: Any,
     ) -> None:
         given = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or ())
+        given.sort(key=lambda callback: isinstance(callback, ExportCallback))  # behind those that log what it monitors
         replaced = any(getattr(callback, "replaces_data", False) for callback in given)
         super().__init__(
             gradient_clip_val=gradient_clip_val,

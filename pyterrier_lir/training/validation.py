@@ -90,7 +90,8 @@ def judgements_of(dataset: Any) -> pd.DataFrame | None:
 class RetrievalValidation(Callback):
     """Indexes a small collection with the model under training, searches it, and logs how good the results are.
 
-    The results are logged as `NAME/MEASURE`, to stop early or keep the best checkpoint by.
+    The results are logged as `NAME/MEASURE`, to stop early or keep the best checkpoint by, at the end of each epoch and
+    whenever validation data are validated on (`val_check_interval` of the trainer).
 
     Args:
         dataset: queries, documents and judgements, anything that `data.open_source` takes.
@@ -106,9 +107,21 @@ class RetrievalValidation(Callback):
         measures_of(evaluation_metrics)
         self.dataset, self.evaluation_metrics = dataset, tuple(evaluation_metrics)
         self.num_results, self.name = num_results, name
+        self._step = -1  # of the last time
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Index, search and measure."""
+        if not trainer.sanity_checking and trainer.state.fn == "fit":
+            self._log(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Index, search and measure, in the first process."""
+        """Index, search and measure, if it has not been done at this step."""
+        if self._step != trainer.global_step:
+            self._log(trainer, pl_module)
+
+    def _log(self, trainer: Trainer, pl_module: Any) -> None:
+        """Measure in the first process, and log in all."""
+        self._step = trainer.global_step
         values: list[Any] = [None]
         whole = pl_module.whole()
         if trainer.is_global_zero:
