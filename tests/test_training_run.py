@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -325,3 +326,16 @@ def test_models_are_trained_in_bf16_and_kept_in_float32(kind: str, tiny: Tiny, t
     names = {"qid": "query_id", "docno": "doc_id"}
     expected = calc_aggregate([nDCG @ 10], frame.rename(columns=names), found.rename(columns=names))[nDCG @ 10]
     assert float(run.callback_metrics["the run/nDCG@10"]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_throughput_counts_the_reading_of_data(tiny: Tiny, tmp_path: Path) -> None:
+    class Slow(RunDataset):
+        def __getitem__(self, number: int) -> Any:
+            time.sleep(0.05)
+            return super().__getitem__(number)
+
+    rows = collection(16)
+    made = LightningIRDataModule(train_dataset=Slow(rows.run_path_or_id, sample_size=3), train_batch_size=4)
+    run = trainer(tmp_path, max_epochs=1)
+    run.fit(module("dense", tiny), made)
+    assert float(run.callback_metrics["samples/s"]) < 20

@@ -146,8 +146,12 @@ class Throughput(Callback):
     _seconds: float | None = None
     _start = 0.0
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Start the clock."""
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock, in front of the reading of the first batch."""
+        self._start = time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Validations do not count."""
         self._start = time.perf_counter()
 
     def on_train_batch_end(
@@ -158,3 +162,4 @@ class Throughput(Callback):
         self._seconds = took / size if self._seconds is None else 0.95 * self._seconds + 0.05 * took / size
         rate = trainer.world_size / self._seconds
         pl_module.log("samples/s", rate, prog_bar=True, batch_size=size)
+        self._start = time.perf_counter()
