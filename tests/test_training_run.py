@@ -335,7 +335,9 @@ def test_throughput_counts_the_reading_of_data(tiny: Tiny, tmp_path: Path) -> No
             return super().__getitem__(number)
 
     rows = collection(16)
-    made = LightningIRDataModule(train_dataset=Slow(rows.run_path_or_id, sample_size=3), train_batch_size=4)
+    made = LightningIRDataModule(
+        train_dataset=Slow(rows.run_path_or_id, sample_size=3, targets="score"), train_batch_size=4
+    )
     run = trainer(tmp_path, max_epochs=1)
     run.fit(module("dense", tiny), made)
     assert float(run.callback_metrics["samples/s"]) < 20
