@@ -32,7 +32,9 @@ VECTOR_COLUMNS: dict[Kind, tuple[str, str]] = {
     "sparse": ("query_toks", "toks"),
     "multi_vector": ("query_embs", "doc_embs"),
 }
-ENCODED_BY = "pyterrier_lir.encoded_by"  # in `attrs` of a frame with queries' vectors: (source, fingerprint)
+ENCODED_BY = (
+    "pyterrier_lir.encoded_by"  # in `attrs` of a frame with queries' vectors: (source, fingerprint, similarity)
+)
 
 HINTS = {
     "text": "add the documents' text with `>> pt.text.get_text(dataset)`, or name its column with text_field=",

@@ -23,6 +23,7 @@ import pyterrier as pt
 import pytest
 from lz4.frame import LZ4FrameFile
 
+from pyterrier_lir import BiEncoderConfig, LIRDenseIndex, LIRRetriever
 from pyterrier_lir.columns import VECTOR_COLUMNS
 from pyterrier_lir.indexes import INDEXES, LIRIndex, open_index
 from pyterrier_lir.indexes.search import ENGINES, engines_of
@@ -661,3 +662,122 @@ def test_queries_of_another_size_are_refused(built: dict[str, LIRIndex]) -> None
         for run in (built[kind].retriever(),):
             with pytest.raises(ValueError, match=r"5 numbers|have 5"):
                 run(topics)
+
+
+def test_columns_of_arrow_give_each_query_its_own_results(built: dict[str, LIRIndex], tmp_path: Path) -> None:
+    asked = queries("dense")
+    lists = asked.assign(query_vec=[vector.tolist() for vector in asked["query_vec"]])
+    lists.to_parquet(tmp_path / "q.parquet")
+    arrow = pd.read_parquet(tmp_path / "q.parquet", dtype_backend="pyarrow")
+    retriever = built["dense"].retriever(num_results=3)
+    assert retriever(arrow)["docno"].tolist() == retriever(asked)["docno"].tolist()
+
+
+def test_a_compiled_cutoff_cuts_results_that_are_scored(kind: str, built: dict[str, LIRIndex]) -> None:
+    index = built[kind]
+    results = index.retriever(num_results=9)(queries(kind)).drop(columns=["score", "rank"])
+    cut = index.retriever() % 2
+    assert set(cut.compile()(results)["docno"]) == set(cut(results)["docno"])
+    assert len(cut.compile()(results)) == 2 * results["qid"].nunique()
+    assert len(index.retriever(num_results=2)(results)) == len(results)
+
+
+def test_documents_that_an_index_does_not_hold_are_dropped_on_request(kind: str, built: dict[str, LIRIndex]) -> None:
+    index = built[kind]
+    results = index.retriever(num_results=5)(queries(kind)).drop(columns=["score", "rank"])
+    more = pd.concat([results.head(2).assign(docno="nobody"), results], ignore_index=True)
+    for scorer in (index.scorer, index.retriever):
+        with pytest.raises(ValueError, match=r"2 of .* does not hold.*missing='drop'"):
+            scorer()(more)
+        dropped = scorer(missing="drop")(more).reset_index(drop=True)
+        pd.testing.assert_frame_equal(dropped, scorer()(results), check_like=True)
+        assert scorer(missing="drop")(more.head(2)).empty
+        with pytest.raises(ValueError, match="missing='keep'; allowed: error, drop"):
+            scorer(missing="keep")
+    with pytest.raises(ValueError, match=r"2 of \d+ rows have no qid"):
+        index.scorer()(results.assign(qid=[None, None, *results["qid"][2:]]))
+
+
+def test_names_are_several_strings(kind: str, built: dict[str, LIRIndex]) -> None:
+    index = built[kind]
+    for call in (index.delete, index.docids_of, lambda names: index.retriever(docnos=names)):
+        with pytest.raises(TypeError, match=r"docnos='12'; allowed: several strings, such as \['12'\]"):
+            call("12")
+        with pytest.raises(TypeError, match="docnos has 4, int; allowed: strings"):
+            call([4, 5])
+    with pytest.raises(TypeError, match="include_fields='text'; allowed: several strings"):
+        index.retriever(include_fields="text")
+    with pytest.raises(ValueError, match="results have other values in these columns"):
+        index.retriever(include_fields=["score"])(queries(kind))
+
+
+def test_fields_stay_with_their_documents_where_rows_are_sorted(
+    kind: str, built: dict[str, LIRIndex], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = built[kind]
+    results = index.retriever(num_results=9)(queries(kind)).sample(frac=1, random_state=1)
+    monkeypatch.setattr(pt.model, "STRICT_SORT", True)
+    scored = index.scorer(include_fields=["year"])(results)
+    assert scored["year"].tolist() == index.field_of("year", index.docids_of(scored["docno"])).tolist()
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        (lambda docs: None, "gave NoneType"),
+        (lambda docs: docs[docs["year"] > "2000"], "gave DataFrame"),
+        (lambda docs: [True], "gave list"),
+        (lambda docs: docs["year"], "a truth value for each"),
+    ],
+)
+def test_predicates_give_a_truth_value_for_each_document(where: Any, told: str, built: dict[str, LIRIndex]) -> None:
+    with pytest.raises(ValueError, match=told):
+        built["dense"].retriever(where=where)(queries("dense"))
+
+
+def test_missing_truth_values_are_no(built: dict[str, LIRIndex]) -> None:
+    def where(docs: pd.DataFrame) -> Any:
+        assert docs.index.is_unique
+        return pd.Series([True, None] + [False] * (len(docs) - 2), index=docs.index, dtype=object)
+
+    index = built["dense"]
+    assert set(index.retriever(where=where)(queries("dense"))["docno"]) == {index.docnos_of(np.array([0]))[0]}
+
+
+@pytest.mark.parametrize("number", [0, -1, 2.5, True, "3"])
+def test_numbers_of_results_are_positive(number: Any, built: dict[str, LIRIndex]) -> None:
+    with pytest.raises(ValueError, match="allowed: a positive number"):
+        built["dense"].retriever(num_results=number)
+    with pytest.raises(ValueError, match="allowed: a positive number"):
+        LIRRetriever("a-model", "x.lir", num_results=number)
+    assert built["dense"].retriever(num_results=np.int64(3)).num_results == 3
+    assert (built["dense"].retriever() % 0).compile()(queries("dense")).empty
+
+
+def test_more_results_than_documents_take_no_more_memory(kind: str, built: dict[str, LIRIndex]) -> None:
+    index = built[kind]
+    docids, scores = index.retriever(num_results=10**9).search(index._queries(queries(kind)))
+    assert docids.shape == scores.shape == (len(queries(kind)), index.docids)
+
+
+def test_long_vectors_near_each_other_are_searched_exactly_by_l2(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    vectors = (rng.standard_normal((1_000, 64)) + 1_000).astype(np.float32)
+    config = BiEncoderConfig(similarity_function="l2")
+    docs = [{"docno": f"{i:04}", "doc_vec": vector} for i, vector in enumerate(vectors)]
+    index = LIRDenseIndex(tmp_path / "x.lir").indexer(config=config).index(docs)
+    asked = (rng.standard_normal((4, 64)) + 1_000).astype(np.float32)
+    distances = ((asked[:, None].astype(np.float64) - vectors) ** 2).sum(-1)
+    for k, rounded in ((200, None), (10, False), (10, True)):
+        found = index.retriever(num_results=k, rounded=rounded).search(asked)[0]
+        for own, expected in zip(found, distances.argsort(1)[:, :k], strict=True):
+            assert len({*own.tolist()} & {*expected.tolist()}) >= 0.99 * k
+
+
+@pytest.mark.parametrize("kind", ["dense", "multi_vector"])
+def test_numbers_that_do_not_fit_are_refused(kind: str, tmp_path: Path) -> None:
+    column, vector = {"dense": ("doc_vec", [1e5, 1.0]), "multi_vector": ("doc_embs", [[1e5, 1.0]])}[kind]
+    with pytest.raises(ValueError, match="100000 does not fit into float16"):
+        KINDS[kind](tmp_path / "x.lir").indexer(dtype="float16").index(
+            [{"docno": "a", column: np.array(vector, dtype=np.float32)}]
+        )

@@ -26,6 +26,7 @@ from pyterrier_lir import (
     LIRReRanker,
     LIRRetriever,
     TupleDataset,
+    load_model,
     open_index,
 )
 from pyterrier_lir.indexes import INDEXES
@@ -413,3 +414,18 @@ def test_no_queries_need_no_model(tmp_path: Path) -> None:
     found = LIRRetriever("no/such-model", tmp_path / "no.lir")(pd.DataFrame({"qid": [], "query": []}, dtype=str))
     assert found.empty
     assert list(found.columns) == ["qid", "query", "docno", "score", "rank"]
+
+
+def test_vectors_alone_do_not_pass_for_those_that_are_compared_otherwise(
+    tiny: Tiny, corpus: list[dict[str, str]], topics: pd.DataFrame, tmp_path: Path
+) -> None:
+    model = load_model(tiny("dpr-first")).with_options(similarity_function="cosine")
+    encoder = LIRBiEncoder(model)
+    index = CLASSES["dense"](tmp_path / "x.lir")
+    (encoder.doc_encoder() >> index.indexer()).index(corpus)
+    for search in (encoder.query_encoder() >> index.retriever(), LIRRetriever(model, index)):
+        with pytest.raises(ValueError, match=r"compares vectors by the dot product, .* by cosine: build it with"):
+            search(topics)
+    assert len((encoder.query_encoder() >> index.retriever(any_model=True))(topics))
+    (encoder.doc_encoder() >> index.indexer(encoder=encoder, mode="overwrite")).index(corpus)
+    assert len((encoder.query_encoder() >> index.retriever())(topics))

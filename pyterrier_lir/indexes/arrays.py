@@ -39,7 +39,7 @@ class ArrayWriter:
 
     def append(self, rows: NDArray[Any] | Sequence[Any]) -> None:
         """Write rows behind those that are there."""
-        array = np.ascontiguousarray(rows, dtype=self._dtype)
+        array = np.ascontiguousarray(fitting(np.asarray(rows), self._dtype))
         if array.shape[1:] != self._shape:
             raise ValueError(f"Rows of shape {array.shape[1:]} do not fit into {self._file.name} of {self._shape}.")
         self._file.write(array.data if array.size else b"")
@@ -72,6 +72,19 @@ class ArrayWriter:
             self.close()
         else:
             self._file.close()
+
+
+def fitting(array: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
+    """The array as another type.
+
+    Raises:
+        ValueError: for finite numbers that are infinite in float16.
+    """
+    with np.errstate(over="ignore"):
+        out = array.astype(dtype, copy=False)
+    if out.dtype == np.float16 and out.dtype != array.dtype and np.isinf(out).any() and np.isfinite(array).all():
+        raise ValueError(f"{np.abs(array).max():.0f} does not fit into float16 (at most 65504); give dtype='float32'.")
+    return out
 
 
 def write_array(path: Path, array: NDArray[Any]) -> None:

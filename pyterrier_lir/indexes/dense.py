@@ -16,7 +16,7 @@ from torch.nn.functional import normalize
 from ..config import BiEncoderConfig, Kind
 from ..models.scores import pair_scores
 from ..vectors import Vectors
-from .arrays import ArrayWriter, map_array
+from .arrays import ArrayWriter, fitting, map_array
 from .docnos import Docids
 from .index import LIRIndex
 from .storage import Shard
@@ -149,7 +149,7 @@ class DenseWriter:
             self._scales.append(scales[:, 0].numpy())
             stored = (rows / scales).round().to(torch.int8).numpy()
         else:
-            stored = rows.numpy().astype(DTYPES[self._dtype])
+            stored = fitting(rows.numpy(), DTYPES[self._dtype])
         self._vectors.append(stored)
         self.size += stored.nbytes
 

@@ -135,7 +135,7 @@ class LIRIndex(pt.Artifact):
 
     def docids_of(self, docnos: Iterable[str]) -> Docids:
         """The docids (N,) of docnos, -1 where the index has no such document."""
-        names = np.asarray(list(docnos), dtype=object)
+        names = np.array(as_names(docnos, "docnos"), dtype=object)
         hashes = hash_of(names)
         out = np.full(len(names), -1, dtype=np.int64)
         for shard, part in zip(self.shards, self._docnos, strict=True):
@@ -369,3 +369,17 @@ class LIRIndex(pt.Artifact):
 
 def _fields(index: LIRIndex, docids: Docids, row: int) -> dict[str, str]:
     return {name: index.field_of(name, docids[[row]])[0] for name in index.meta["fields"]}
+
+
+def as_names(names: Iterable[str], what: str) -> tuple[str, ...]:
+    """Strings as a tuple.
+
+    Raises:
+        TypeError: for one string, which would be taken for its letters, and for what is none.
+    """
+    if isinstance(names, str):
+        raise TypeError(f"{what}={names!r}; allowed: several strings, such as [{names!r}].")
+    found = tuple(names)
+    if wrong := next((name for name in found if not isinstance(name, str)), None):
+        raise TypeError(f"{what} has {wrong!r}, {type(wrong).__name__}; allowed: strings.")
+    return found

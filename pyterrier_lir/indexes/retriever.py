@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -13,9 +14,10 @@ import pyterrier as pt
 from typing_extensions import Self
 
 from ..columns import ENCODED_BY, VECTOR_COLUMNS, transform_iter
+from ..config import Similarity
 from ..display import Drawn
 from ..vectors import take
-from .index import LIRIndex, Mask
+from .index import LIRIndex, Mask, as_names
 from .search import Searcher, open_engine
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 _QUERIES = 256  # that are searched together
 _PAIRS = 65_536  # that are scored together
+_RESULTS = {"qid", "query", "docno", "score", "rank"}
+Missing = Literal["error", "drop"]
 
 
 class _OnIndex(Drawn, pt.Transformer):
@@ -32,6 +36,7 @@ class _OnIndex(Drawn, pt.Transformer):
     index: LIRIndex
     any_model: bool
     include_fields: tuple[str, ...]
+    missing: Missing = "error"
 
     transform_iter = transform_iter
 
@@ -58,27 +63,33 @@ class _OnIndex(Drawn, pt.Transformer):
 
     def _rescored(self, inp: pd.DataFrame) -> pd.DataFrame:
         """Results with scores from stored vectors, ranked."""
+        if inp["qid"].isna().any():
+            raise ValueError(f"{inp['qid'].isna().sum()} of {len(inp)} rows have no qid.")
+        inp, docids = self._there(inp)
         if inp.empty:
             scored = pt.model.add_ranks(inp.assign(score=pd.Series(dtype=float)))
             return self._with_fields(scored, self.include_fields, np.empty(0, np.int64))
         codes, first = np.unique(pd.factorize(inp["qid"].astype(object))[0], return_index=True)
         query_of = pd.factorize(inp["qid"].astype(object))[0]
         queries = self.index._queries(inp.iloc[first[np.argsort(codes)]])
-        docids = self._docids(inp)
         scored = pt.model.add_ranks(inp.assign(score=self._scores(queries, query_of, docids)))
+        if self.include_fields and pt.model.STRICT_SORT:  # rows were ordered anew
+            docids = self.index.docids_of(scored["docno"].astype(object))
         return self._with_fields(scored, self.include_fields, docids)
 
-    def _docids(self, inp: pd.DataFrame) -> Positions:
-        """The docids of rows."""
+    def _there(self, inp: pd.DataFrame) -> tuple[pd.DataFrame, Positions]:
+        """The rows whose documents the index holds, and their docids."""
         docids = self.index.docids_of(inp["docno"].astype(object))
+        if self.missing == "drop":
+            return inp[docids >= 0], docids[docids >= 0]
         if (docids < 0).any():
             row = inp.iloc[int((docids < 0).argmax())]
             first = ", ".join(f"{name}={row[name]!r}" for name in ("qid", "docno") if name in inp.columns)
             raise ValueError(
                 f"{(docids < 0).sum()} of {len(inp)} rows have a docno that {self.index!r} does not hold, "
-                f"first {first}."
+                f"first {first}. To leave such rows out: missing='drop'."
             )
-        return docids
+        return inp, docids
 
     def _scores(self, queries: Vectors, query_of: Positions, docids: Positions) -> np.ndarray:
         out = np.empty(len(docids))
@@ -89,6 +100,8 @@ class _OnIndex(Drawn, pt.Transformer):
         return out
 
     def _with_fields(self, out: pd.DataFrame, fields: Iterable[str], docids: Positions) -> pd.DataFrame:
+        if taken := _RESULTS & {*fields}:
+            raise ValueError(f"include_fields={sorted(taken)}: results have other values in these columns.")
         texts = {name: pd.Series(self.index.field_of(name, docids), index=out.index, dtype=object) for name in fields}
         return out.assign(**texts)
 
@@ -100,13 +113,22 @@ class IndexScorer(_OnIndex):
         index: that holds the documents.
         any_model: whether queries may be encoded by another model than the index was made with.
         include_fields: stored fields that are added to the results, such as `text`.
+        missing: what is done with rows whose documents the index does not hold: `error`, or `drop` them.
 
     Raises:
         ValueError: for documents that the index does not hold, or queries' vectors that do not fit.
     """
 
-    def __init__(self, index: LIRIndex, *, any_model: bool = False, include_fields: Iterable[str] = ()) -> None:
-        self.index, self.any_model, self.include_fields = index, any_model, tuple(include_fields)
+    def __init__(
+        self,
+        index: LIRIndex,
+        *,
+        any_model: bool = False,
+        include_fields: Iterable[str] = (),
+        missing: Missing = "error",
+    ) -> None:
+        self.index, self.any_model, self.include_fields = index, any_model, as_names(include_fields, "include_fields")
+        self.missing = known(missing)
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """Score each row's query and document, and rank anew within each query."""
@@ -131,13 +153,13 @@ class FieldLoader(_OnIndex):
     """
 
     def __init__(self, index: LIRIndex, include_fields: Iterable[str]) -> None:
-        self.index, self.include_fields = index, tuple(include_fields)
+        self.index, self.include_fields = index, as_names(include_fields, "include_fields")
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """The same rows with the fields' columns."""
         pt.validate.columns(inp, includes=["docno"])
         self.index.refresh()
-        return self._with_fields(inp, self.include_fields, self._docids(inp))
+        return self._with_fields(inp, self.include_fields, self._there(inp)[1])
 
     def __repr__(self) -> str:
         return f"{self.index!r}.text_loader({list(self.include_fields)!r})"
@@ -169,7 +191,7 @@ class VectorLoader(_OnIndex):
         """The same rows with the vectors' columns; rows of one document share its vectors."""
         pt.validate.columns(inp, includes=["docno"])
         self.index.refresh()
-        distinct, codes = np.unique(self._docids(inp), return_inverse=True)
+        distinct, codes = np.unique(self._there(inp)[1], return_inverse=True)
         columns = self.index.columns_of(distinct)
         loaded = {name: [values[code] for code in codes] for name, values in columns.items()}
         return inp.assign(**{name: pd.Series(rows, index=inp.index, dtype=object) for name, rows in loaded.items()})
@@ -185,8 +207,8 @@ class VectorLoader(_OnIndex):
 class Retriever(_OnIndex):
     """Finds the documents that are most similar to queries with vectors.
 
-    Results are ordered by score, equal ones by docid.  A frame that has documents already is scored instead, without
-    further ones.
+    Results are ordered by score, equal ones by docid (HNSW's graph may miss some of many equal ones).  A frame that has
+    documents already is scored instead, without further ones.
 
     Args:
         index: that is searched.
@@ -195,14 +217,17 @@ class Retriever(_OnIndex):
         any_model: whether queries may be encoded by another model than the index was made with.
         docnos: search these documents only.
         where: search the documents only whose stored fields are so: a function from a frame with a column for each
-            field to a mask.
+            field to a mask.  It is called for parts of the collection, so that each row is judged by itself.
         include_fields: stored fields that are added to the results, such as `text`.
+        missing: what is done with results whose documents the index does not hold: `error`, or `drop` them.
         verbose: show a progress bar.
         options: of the engine.
 
     Raises:
         ValueError: for an unknown engine or option, or queries' vectors that do not fit the index.
     """
+
+    _fused = False  # with a cutoff, which cuts results that are scored too
 
     def __init__(
         self,
@@ -214,26 +239,28 @@ class Retriever(_OnIndex):
         docnos: Iterable[str] | None = None,
         where: Callable[[pd.DataFrame], Any] | None = None,
         include_fields: Iterable[str] = (),
+        missing: Missing = "error",
         verbose: bool = False,
         options: dict[str, Any] | None = None,
         **more: Any,
     ) -> None:
-        if not isinstance(num_results, int) or num_results < 1:
-            raise ValueError(f"num_results={num_results!r}; allowed: a positive number.")
-        self.index, self.engine, self.num_results, self.verbose = index, engine, num_results, verbose
-        self.docnos = None if docnos is None else tuple(docnos)
-        self.any_model, self.where, self.include_fields = any_model, where, tuple(include_fields)
+        self.index, self.engine, self.num_results, self.verbose = index, engine, checked(num_results), verbose
+        self.docnos = None if docnos is None else as_names(docnos, "docnos")
+        self.any_model, self.where, self.missing = any_model, where, known(missing)
+        self.include_fields = as_names(include_fields, "include_fields")
         self.options = {**(options or {}), **more}
         self._stamp: tuple[Any, ...] | None = None  # of the index that is searched
 
     def fuse_rank_cutoff(self, k: int) -> Retriever | None:
         """`retriever % k` as a retriever of k documents."""
-        if k >= self.num_results:
+        if not 0 < k < self.num_results:
             return None
-        return type(self)(
+        fused = type(self)(
             self.index, self.engine, num_results=k, any_model=self.any_model, docnos=self.docnos, where=self.where,
-            include_fields=self.include_fields, verbose=self.verbose, options=self.options,
+            include_fields=self.include_fields, missing=self.missing, verbose=self.verbose, options=self.options,
         )  # fmt: skip
+        fused._fused = True
+        return fused
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """Search for each query; score results that are there already."""
@@ -242,7 +269,8 @@ class Retriever(_OnIndex):
             check.result_frame(extra_columns=[self._query_column], mode="score")
         self._check_model(inp)
         if check.mode == "score":
-            return self._rescored(inp)
+            out = self._rescored(inp)
+            return out[out["rank"] < self.num_results].reset_index(drop=True) if self._fused else out
         if inp.empty:
             return self._results(inp, np.empty((0, 0), np.int64), np.empty((0, 0), np.float32))
         codes, first = _distinct(inp[self._query_column])
@@ -251,13 +279,17 @@ class Retriever(_OnIndex):
         return self._results(inp, docids[codes], scores[codes])
 
     def search(self, queries: Vectors) -> tuple[np.ndarray, np.ndarray]:
-        """(docids, scores) of the best documents, (queries, num_results), -1 where there are no more."""
+        """(docids, scores) of the best documents, (queries, k), -1 where there are no more.
+
+        k is `num_results`, or the number of all documents if that is less.
+        """
         self._follow()
+        k = min(self.num_results, max(1, self.index.docids))
         count = queries.shape[0] if hasattr(queries, "shape") else len(queries)
         parts = []
         for start in pt.tqdm(range(0, count, _QUERIES), disable=not self.verbose, desc="searching", unit="batch"):
             part = take(queries, np.arange(start, min(start + _QUERIES, count)))
-            parts.append(self.searcher.search(part, self.num_results, self.candidates))
+            parts.append(self.searcher.search(part, k, self.candidates))
         docids, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
         return docids, scores
 
@@ -291,7 +323,7 @@ class Retriever(_OnIndex):
         for start in range(0, len(mask), 65_536):
             docids = np.arange(start, min(start + 65_536, len(mask)))
             fields = {name: self.index.field_of(name, docids) for name in self.index.meta["fields"]}
-            frame = pd.DataFrame({"docno": self.index.docnos_of(docids), **fields})
+            frame = pd.DataFrame({"docno": self.index.docnos_of(docids), **fields}, index=docids)
             try:
                 found = cast("Any", self.where)(frame)
             except KeyError as error:
@@ -299,7 +331,7 @@ class Retriever(_OnIndex):
                     raise
                 self.index.field_of(str(name), docids)  # says which are stored
                 raise
-            mask[docids] = np.asarray(found, dtype=bool)
+            mask[docids] = _mask(found, len(frame))
         return mask
 
     def _results(self, inp: pd.DataFrame, docids: np.ndarray, scores: np.ndarray) -> pd.DataFrame:
@@ -325,13 +357,21 @@ class Retriever(_OnIndex):
         return {n: v for n, v in self.__dict__.items() if n not in ("searcher", "candidates")} | {"_stamp": None}
 
 
-def check_model(index: LIRIndex | IndexUnion, source: str, fingerprint: str) -> None:
+def check_model(index: LIRIndex | IndexUnion, source: str, fingerprint: str, similarity: Similarity = "dot") -> None:
     """Refuse a model whose weights are not those of the model that the index was made with, where that is known.
 
+    Args:
+        similarity: what the model's vectors are compared by; an index of vectors alone does not know it.
+
     Raises:
-        ValueError: if it is another.
+        ValueError: if it is another model, or vectors are compared otherwise.
     """
     made_by = index.meta["model"]
+    if not made_by and similarity != "dot" and index.config.similarity_function == "dot":
+        raise ValueError(
+            f"{index!r} compares vectors by the dot product, {source} by {similarity}: build it with "
+            "indexer(encoder=...), which tells the index how, or give any_model=True if it is meant so."
+        )
     if made_by.get("fingerprint") and made_by["fingerprint"] != fingerprint:
         raise ValueError(
             f"{index!r} was made with {made_by['source']}, whose weights are not those of {source}. Search with that "
@@ -341,8 +381,45 @@ def check_model(index: LIRIndex | IndexUnion, source: str, fingerprint: str) -> 
 
 def _distinct(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     """Which distinct object each row has, and the first row of each; rows of a query share their vectors."""
-    codes, _ = pd.factorize(np.fromiter((id(value) for value in column), dtype=np.int64, count=len(column)))
+    values = list(column)  # alive, so that they have ids of their own
+    codes, _ = pd.factorize(np.fromiter(map(id, values), dtype=np.int64, count=len(values)))
     return codes, np.unique(codes, return_index=True)[1]
+
+
+def _mask(found: Any, rows: int) -> Mask:
+    """What a predicate gives for so many rows; a missing value is no.
+
+    Raises:
+        ValueError: for anything else than a truth value for each row.
+    """
+    values = np.asarray(found)
+    if values.shape == (rows,) and values.dtype == object:  # with missing values
+        values = np.array([False if pd.isna(value) else value for value in values])
+    if values.shape != (rows,) or (rows and values.dtype != bool):
+        raise ValueError(f"where= gave {type(found).__name__} for {rows} documents; allowed: a truth value for each.")
+    return values.astype(bool)
+
+
+def checked(num_results: int) -> int:
+    """A number of results.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    if not isinstance(num_results, Integral) or isinstance(num_results, bool) or num_results < 1:
+        raise ValueError(f"num_results={num_results!r}; allowed: a positive number.")
+    return int(num_results)
+
+
+def known(missing: Missing) -> Missing:
+    """What is done with documents that an index does not hold.
+
+    Raises:
+        ValueError: for another word.
+    """
+    if missing not in ("error", "drop"):
+        raise ValueError(f"missing={missing!r}; allowed: error, drop.")
+    return missing
 
 
 def _frozen(value: Any) -> Any:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..config import BiEncoderConfig, Kind
 from ..display import facts_table
 from .facts import facts_of
-from .index import LIRIndex
+from .index import LIRIndex, as_names
 from .retriever import FieldLoader, IndexScorer, Retriever, VectorLoader
 from .search import top
 from .storage import comparable
@@ -100,7 +100,7 @@ class IndexUnion:
 
     def docids_of(self, docnos: Iterable[str]) -> Docids:
         """The docids (N,) of docnos, -1 where no index has such a document."""
-        names = np.asarray(list(docnos), dtype=object)
+        names = np.array(as_names(docnos, "docnos"), dtype=object)
         out = np.full(len(names), -1, dtype=np.int64)
         for part, start in zip(self.parts, self.starts, strict=False):
             missing = np.flatnonzero(out < 0)
@@ -183,7 +183,7 @@ class UnionRetriever(Retriever):
         union = cast("IndexUnion", self.index)
         return [
             part.retriever(self.engine, num_results=self.num_results, docnos=self.docnos, where=self.where,
-                           verbose=self.verbose, options=self.options)
+                           missing=self.missing, verbose=self.verbose, options=self.options)
             for part in union.parts
         ]  # fmt: skip
 
@@ -194,7 +194,7 @@ class UnionRetriever(Retriever):
         found = [one.search(own) for one, own in zip(self._retrievers, queries, strict=True)]
         docids = [np.where(ids < 0, -1, ids + start) for (ids, _), start in zip(found, starts, strict=False)]
         scores = np.concatenate([scores for _, scores in found], axis=1)
-        return top(scores, np.concatenate(docids, axis=1), self.num_results)
+        return top(scores, np.concatenate(docids, axis=1), min(self.num_results, max(1, int(starts[-1]))))
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in super().__getstate__().items() if name != "_retrievers"}

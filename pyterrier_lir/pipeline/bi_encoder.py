@@ -13,7 +13,7 @@ import pandas as pd
 import pyterrier as pt
 
 from ..columns import ENCODED_BY, VECTOR_COLUMNS, check_texts, text_values, transform_iter, vector_columns, with_vectors
-from ..config import BiEncoderConfig, Kind
+from ..config import BiEncoderConfig, Kind, Similarity
 from ..display import Drawn
 from ..vectors import Encoded, TokenVectors, pool_tokens, prune
 from .model_transformer import ModelTransformer, check_positive, label
@@ -300,8 +300,14 @@ class LIRBiEncoder(ModelTransformer):
         terms = terms_of(model, self.token_ids) if "sparse" in model.kinds else None
         out = with_vectors(frame, encoded, codes, query, terms)
         if query:
-            out.attrs[ENCODED_BY] = (str(model.source), model.fingerprint)
+            out.attrs[ENCODED_BY] = (str(model.source), model.fingerprint, similarity_of(model.config))
         return out
+
+
+def similarity_of(config: BiEncoderConfig) -> Similarity:
+    """How vectors are compared; the cosine of vectors of length 1 is their dot product."""
+    unit = config.similarity_function == "cosine" and config.normalization_strategy == "l2"
+    return "dot" if unit else config.similarity_function
 
 
 @dataclass(unsafe_hash=True, repr=False)

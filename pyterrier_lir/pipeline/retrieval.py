@@ -17,12 +17,13 @@ from ..columns import VECTOR_COLUMNS, transform_iter
 from ..display import Drawn, chosen
 from ..indexes import INDEXES, IndexUnion, LIRIndex, LIRSparseIndex, open_index
 from ..indexes.building import Document, Plan, as_documents, build
+from ..indexes.index import as_names
 from ..indexes.indexer import make_header
-from ..indexes.retriever import check_model
+from ..indexes.retriever import Missing, check_model, checked, known
 from ..indexes.storage import MODES, Mode
 from ..indexes.texts import encoded
 from ..vectors import Vectors
-from .bi_encoder import LIRBiEncoder
+from .bi_encoder import LIRBiEncoder, similarity_of
 from .model_transformer import label
 from .reranker import ranked
 from .scoring import terms_of
@@ -74,7 +75,8 @@ class LIRIndexer(Drawn, pt.Indexer):
         **settings: Any,
     ) -> None:
         self.model, self.index_path, self.mode = model, index, mode
-        self.include_fields, self.replace, self.verbose = tuple(include_fields), replace, verbose
+        self.include_fields = as_names(include_fields, "include_fields")
+        self.replace, self.verbose = replace, verbose
         self.shard, self.shard_docs, self.settings = process_rank() if shard == "rank" else shard, shard_docs, settings
         if self.shard is not None and not 0 <= self.shard[0] < self.shard[1]:
             raise ValueError(f"shard={shard!r}; allowed: (i, n) with i from 0 to n - 1.")
@@ -182,6 +184,7 @@ class LIRRetriever(Drawn, pt.Transformer):
         where: search the documents only whose stored fields (strings) are so: a function from a frame with a column for
             each field to a mask, such as `lambda docs: docs["year"] >= "2020"`.
         include_fields: stored fields that are added to the results, such as `text`.
+        missing: what is done with results whose documents the index does not hold: `error`, or `drop` them.
         options: of the engine, such as `{"efSearch": 200}`.
         verbose: show a progress bar.
         settings: of the encoder, see `LIRBiEncoder`.
@@ -192,6 +195,8 @@ class LIRRetriever(Drawn, pt.Transformer):
     >>> (LIRRetriever("webis/splade", "msmarco.lir") % 10).compile()
     LIRRetriever('webis/splade', 'msmarco.lir', num_results=10)
     """
+
+    _fused = False  # with a cutoff, which cuts results that are scored too
 
     def __init__(
         self,
@@ -204,13 +209,15 @@ class LIRRetriever(Drawn, pt.Transformer):
         docnos: Iterable[str] | None = None,
         where: Any = None,
         include_fields: Iterable[str] = (),
+        missing: Missing = "error",
         verbose: bool = False,
         options: dict[str, Any] | None = None,
         **settings: Any,
     ) -> None:
-        self.model, self.index, self.engine, self.num_results = model, index, engine, num_results
+        self.model, self.index, self.engine, self.num_results = model, index, engine, checked(num_results)
         self.any_model, self.where, self.verbose, self.options = any_model, where, verbose, options or {}
-        self.docnos, self.include_fields = None if docnos is None else tuple(docnos), tuple(include_fields)
+        self.docnos = None if docnos is None else as_names(docnos, "docnos")
+        self.include_fields, self.missing = as_names(include_fields, "include_fields"), known(missing)
         if unknown := set(settings) - _ENCODER:
             raise TypeError(
                 f"LIRRetriever has no setting {', '.join(sorted(unknown))}; those of engines go into options=dict(...)."
@@ -221,14 +228,14 @@ class LIRRetriever(Drawn, pt.Transformer):
 
     def fuse_rank_cutoff(self, k: int) -> LIRRetriever | None:
         """`retriever % k` as a retriever of k documents, with the model and the index of this one."""
-        if k >= self.num_results:
+        if not 0 < k < self.num_results:
             return None
         fused = LIRRetriever(
             self.model, self.index, self.engine, num_results=k, any_model=self.any_model, docnos=self.docnos,
-            where=self.where, include_fields=self.include_fields, verbose=self.verbose, options=self.options,
-            **self.settings,
+            where=self.where, include_fields=self.include_fields, missing=self.missing, verbose=self.verbose,
+            options=self.options, **self.settings,
         )  # fmt: skip
-        fused.encoder = self.encoder
+        fused.encoder, fused._fused = self.encoder, True
         return fused
 
     transform_iter = transform_iter
@@ -270,15 +277,17 @@ class LIRRetriever(Drawn, pt.Transformer):
             _check_model(index, model, self.any_model, self.encoder.token_ids)
             made = index.retriever(
                 self.engine, num_results=self.num_results, any_model=self.any_model, docnos=self.docnos,
-                where=self.where, include_fields=self.include_fields, verbose=self.verbose, options=self.options,
+                where=self.where, include_fields=self.include_fields, missing=self.missing, verbose=self.verbose,
+                options=self.options,
             )  # fmt: skip
+            made._fused = self._fused
             self._retriever = (self._key(), made)
         return self._retriever[1]
 
     def _key(self) -> tuple[Any, ...]:
         index = self.index if isinstance(self.index, (LIRIndex, IndexUnion)) else str(self.index)
         return (self.model, index, self.engine, self.num_results, self.any_model, self.docnos, self.where,
-                self.include_fields, self.verbose, tuple(sorted(self.options.items())),
+                self.include_fields, self.missing, self.verbose, tuple(sorted(self.options.items())),
                 tuple(sorted(self.settings.items())))  # fmt: skip
 
     def __eq__(self, other: object) -> bool:
@@ -310,7 +319,7 @@ def _check_model(index: LIRIndex | IndexUnion, model: BiEncoderModel, any_model:
     if index.KIND not in model.kinds:
         raise ValueError(f"{index!r} holds {index.KIND} vectors; those of {model.source} are {', '.join(model.kinds)}.")
     if not any_model:
-        check_model(index, str(model.source), model.fingerprint)
+        check_model(index, str(model.source), model.fingerprint, similarity_of(model.config))
     for part in index.parts if isinstance(index, IndexUnion) else [index]:
         if isinstance(part, LIRSparseIndex):
             _check_names(part, model, token_ids)

@@ -76,7 +76,7 @@ class DenseExact:
 
     def _best(self, queries: Tensor, k: int, mask: Tensor | None, rounded: bool) -> Best:
         """The k best documents of each query, and with `rounded` all those that may be among them."""
-        slack = self._slack(queries) if rounded else torch.zeros(len(queries))
+        slack = self._slack(queries, rounded) if rounded or self._function == "l2" else torch.zeros(len(queries))
         best = Best(k, len(queries), slack.to(self._device))
         multiply = self._products(queries, rounded)
         for start, block in self._blocks(rounded):
@@ -111,8 +111,11 @@ class DenseExact:
             return PackedLinear(layer)
         return lambda block: block @ weight.T
 
-    def _slack(self, queries: Tensor) -> Tensor:
-        """Twice the largest difference of a product in bfloat16 from that in float32, (queries,)."""
+    def _slack(self, queries: Tensor, rounded: bool) -> Tensor:
+        """Twice the largest difference of a product in bfloat16 from that in float32, (queries,).
+
+        Of the l2 distance that is made of products also what float32 loses where vectors are long and near each other.
+        """
         if self._norms is None:
             norm = residual = 0.0
             for _, block in self._index.blocks(_BLOCK):
@@ -122,8 +125,10 @@ class DenseExact:
         norm, residual = self._norms
         length = queries.norm(dim=1)
         rounding = (queries - queries.bfloat16().float()).norm(dim=1)
-        bound = rounding * norm + length * residual + 2**-8 * length * norm * 1.01
-        slack: Tensor = 2 * bound * (2 if self._function == "l2" else 1)
+        bound = rounding * norm + length * residual + 2**-8 * length * norm * 1.01 if rounded else 0 * length
+        if self._function == "l2":
+            bound = 2 * bound + 2**-21 * (2 * length * norm + norm**2)
+        slack: Tensor = 2 * bound
         return slack
 
     def _scored_again(self, queries: Tensor, best: Best) -> Tensor:
