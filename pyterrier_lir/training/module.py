@@ -35,12 +35,13 @@ class BiEncoderModule(RankingModule):
         cached: gradient caching: memory of one group of texts, for a third more computation.
         group_tokens: most tokens of texts that are encoded at once; see `training.forward`.
         gradient_checkpointing: whether each layer of the backbone is computed again in the backward pass.
-        lora: a `peft.LoraConfig`, or its arguments as a dict: the backbone's own weights stay as they are, and what is
-            saved has the adapters merged into them.
+        lora: a `peft.LoraConfig`, or its arguments as a dict: the backbone's own weights stay as they are, its head's
+            are trained, and what is saved has the adapters merged into the weights.
         compile: whether the backbone is compiled, or arguments of `torch.compile`.
 
     Raises:
         ImportError: for `lora=` without the package peft.
+        TypeError: for another `lora=`.
         ValueError: if neither or both of a name and a model are given.
     """
 

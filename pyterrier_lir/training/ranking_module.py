@@ -22,7 +22,7 @@ from ..engine import Engine
 from ..memory import keep_freed_memory
 from ..models import BiEncoderModel, CrossEncoderModel, Layout
 from ..models.bi_encoder import fingerprint_of
-from .adapters import adapt, merged
+from .adapters import adapt, head_of, merged
 from .cpu_functions import again
 from .inference import engine_of, everyones, name_of, re_rank, search
 from .objectives import InBatchCrossEntropy
@@ -87,7 +87,7 @@ class RankingModule(LightningModule):
         if gradient_checkpointing:
             self.model.backbone.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": again})
         if lora is not None:
-            adapt(self.model.backbone, lora)
+            adapt(self.model, lora)
         if compile is not False:
             self.model.backbone.compile(**{"dynamic": True, **({} if compile is True else compile)})
         self._optimizer: Callable[[Any], torch.optim.Optimizer] | None = None
@@ -280,12 +280,12 @@ class RankingModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _groups(self) -> list[dict[str, Any]]:
-        backbone = {id(p) for p in self.model.backbone.parameters()}
+        head = {id(p) for p in head_of(self.model)}
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for parameter in self.model.parameters():
             if parameter.requires_grad:
-                own_rate = None if id(parameter) in backbone else self.head_learning_rate
-                rate = own_rate or self.learning_rate
+                own_rate = self.head_learning_rate if id(parameter) in head else None
+                rate = self.learning_rate if own_rate is None else own_rate
                 decay = self.weight_decay if parameter.ndim > 1 else 0.0
                 groups.setdefault((rate, decay), []).append(parameter)
         return [{"params": own, "lr": rate, "weight_decay": decay} for (rate, decay), own in groups.items()]
