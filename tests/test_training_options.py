@@ -211,7 +211,8 @@ def test_bad_input_is_refused(case: str, tiny: Tiny, tmp_path: Path) -> None:
         act(tiny, tmp_path)
 
 
-def test_a_backbone_without_a_pad_token_is_trained_as_it_scores(tmp_path: Path) -> None:
+def gpt(folder: Path) -> Path:
+    """A decoder alone, without a pad token."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     from transformers import GPT2Config, GPT2Model, PreTrainedTokenizerFast
 
@@ -221,18 +222,44 @@ def test_a_backbone_without_a_pad_token_is_trained_as_it_scores(tmp_path: Path) 
     raw.pre_tokenizer = pre_tokenizers.ByteLevel()
     raw.train_from_iterator(SENTENCES, trainers.BpeTrainer(vocab_size=300, special_tokens=["<|endoftext|>"]))
     PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|endoftext|>", bos_token="<|endoftext|>",
-                            unk_token="<|endoftext|>").save_pretrained(tmp_path / "gpt")  # fmt: skip
+                            unk_token="<|endoftext|>").save_pretrained(folder / "gpt")  # fmt: skip
     torch.manual_seed(0)
     GPT2Model(GPT2Config(vocab_size=300, n_embd=16, n_layer=2, n_head=2, n_positions=128)).save_pretrained(
-        tmp_path / "gpt"
+        folder / "gpt"
     )
+    return folder / "gpt"
+
+
+def test_a_backbone_without_a_pad_token_is_trained_as_it_scores(tmp_path: Path) -> None:
     config = CrossEncoderConfig(pooling_strategy="last", query_length=16, doc_length=32)
-    made: Any = CrossEncoderModule(tmp_path / "gpt", config, loss_functions=[InfoNCE()], learning_rate=1e-3)
+    made: Any = CrossEncoderModule(gpt(tmp_path), config, loss_functions=[InfoNCE()], learning_rate=1e-3)
     trainer(tmp_path, max_steps=3).fit(made, data(12))
     texts = ["the tower by the river", "bread"]
     made.model.eval()
     scored = made.scored(RankBatch(["tower"], [texts])).scores[0].detach()
     torch.testing.assert_close(made.score("tower", texts).scores, scored, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("config", "settings"),
+    [
+        (CrossEncoderConfig(), "CrossEncoderConfig.pooling_strategy='last'"),
+        (BiEncoderConfig(query_pooling_strategy="first", doc_pooling_strategy="first"),
+         "BiEncoderConfig.query_pooling_strategy='last', doc_pooling_strategy='last'"),
+        (BiEncoderConfig(doc_pooling_strategy="first"), "BiEncoderConfig.doc_pooling_strategy='last'"),
+    ],
+)  # fmt: skip
+def test_no_new_model_reads_the_first_token_of_a_decoder(config: Any, settings: str, tmp_path: Path) -> None:
+    kind: Any = CrossEncoderModule if isinstance(config, CrossEncoderConfig) else BiEncoderModule
+    with pytest.raises(ValueError, match=f"is a decoder.* so take {settings}"):
+        kind(gpt(tmp_path), config)
+
+
+def test_a_saved_model_that_reads_the_first_token_of_a_decoder_is_opened(tmp_path: Path) -> None:
+    made = CrossEncoderModule(gpt(tmp_path), CrossEncoderConfig(pooling_strategy="last", doc_length=64))
+    made.model.config = CrossEncoderConfig(pooling_strategy="first", doc_length=64)
+    made.save_pretrained(tmp_path / "out")
+    assert CrossEncoderModule(tmp_path / "out").config == made.config
 
 
 UNEVEN = """
