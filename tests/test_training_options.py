@@ -60,6 +60,7 @@ def gradients(model: Any) -> dict[str, torch.Tensor]:
     torch.manual_seed(4)
     batch = RankBatch(["tower river", "bread"], [["the tower", "bread in the oven"], ["bread", "a river"]])
     model.on_train_start()
+    model.model.train()  # as layers are computed again only then
     model.scored(batch).scores.square().sum().backward()
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
@@ -73,10 +74,21 @@ def test_layers_computed_again_have_the_same_gradients(kind: str, tiny: Tiny) ->
         torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6)
 
 
-def test_a_compiled_backbone_has_the_same_gradients(tiny: Tiny) -> None:
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("kind", ["set-encoder", "set-encoder-extra"])
+def test_a_listwise_models_layers_are_computed_again_as_they_were(kind: str, cached: bool, tiny: Tiny) -> None:
+    expected = gradients(CrossEncoderModule(tiny(kind)))
+    found = gradients(CrossEncoderModule(tiny(kind), gradient_checkpointing=True, cached=cached))
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_compiled_backbone_has_the_same_gradients(again: bool, tiny: Tiny) -> None:
     found = []
     for compile in (False, {"backend": "aot_eager"}):
-        model = module("cross", tiny, compile=compile)
+        model = module("cross", tiny, compile=compile, gradient_checkpointing=again)
         for part in model.modules():
             if isinstance(part, torch.nn.Dropout):
                 part.p = 0.0

@@ -85,7 +85,8 @@ class RankingModule(LightningModule):
         self.cached, self.group_tokens = cached, group_tokens
         self.stale = False  # whether training goes on with other data than those of the epoch under way
         if gradient_checkpointing:
-            self.model.backbone.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": again})
+            own = {"context_fn": partial(again, self.model.backbone)} if compile is False else {}  # else it has kernels
+            self.model.backbone.gradient_checkpointing_enable({"use_reentrant": False, **own})
         if lora is not None:
             adapt(self.model, lora)
         if compile is not False:
