@@ -28,7 +28,16 @@ from pyterrier_lir import (
 )
 from pyterrier_lir.data.samples import RankBatch
 from pyterrier_lir.training import BiEncoderModule, CrossEncoderModule, LightningIRDataModule, RefreshNegatives
-from pyterrier_lir.training.objectives import ContrastiveLocalLoss, EmbeddingDistillation, InfoNCE, RankNet
+from pyterrier_lir.training.objectives import (
+    ApproxNDCG,
+    ContrastiveLocalLoss,
+    EmbeddingDistillation,
+    FLOPSRegularization,
+    InfoNCE,
+    Matryoshka,
+    RankNet,
+)
+from pyterrier_lir.training.schedulers import GenericConstantSchedulerWithLinearWarmup
 from tests.test_training import ROOT, collection, data, module, quiet, trainer
 
 Tiny = Callable[[str], str]
@@ -272,6 +281,47 @@ def test_a_saved_model_that_reads_the_first_token_of_a_decoder_is_opened(tmp_pat
     made.model.config = CrossEncoderConfig(pooling_strategy="first", doc_length=64)
     made.save_pretrained(tmp_path / "out")
     assert CrossEncoderModule(tmp_path / "out").config == made.config
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"dims": (8, 4), "weights": (1.0,)}, "weights=.*; allowed: None, or 2"),
+        ({"dims": (0,)}, "dims=.*; allowed: one or more positive numbers"),
+        ({"dims": ()}, "dims=.*; allowed: one or more positive numbers"),
+    ],
+)
+def test_sizes_and_weights_of_cut_vectors_are_checked_where_they_are_given(
+    settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Matryoshka(**settings)
+
+
+def test_losses_of_one_class_are_logged_under_names_of_their_own(tiny: Tiny, tmp_path: Path) -> None:
+    model = module("cross", tiny, loss_functions=[ApproxNDCG(1.0), RankNet(), ApproxNDCG(0.1)])
+    run = trainer(tmp_path, max_steps=1)
+    run.fit(model, data(8))
+    logged = {name: float(value) for name, value in run.logged_metrics.items()}
+    assert {"ApproxNDCG", "ApproxNDCG_2", "RankNet"} <= set(logged)
+    assert logged["ApproxNDCG"] != logged["ApproxNDCG_2"]
+
+
+def test_scheduled_settings_of_losses_are_set_back_after_an_error(tiny: Tiny, tmp_path: Path) -> None:
+    model = module("splade", tiny, loss_functions=[RankNet(), FLOPSRegularization(query_weight=0.5)])
+    seen: list[float] = []
+
+    def stop(out: Any, batch: Any, number: int) -> None:
+        seen.append(model.losses[1][0].query_weight)
+        if len(seen) == 2:
+            raise RuntimeError("out of memory")
+
+    model.on_train_batch_end = stop
+    rise = GenericConstantSchedulerWithLinearWarmup(["loss_functions.1.query_weight"], num_warmup_steps=4)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        trainer(tmp_path, max_steps=6, callbacks=rise).fit(model, data(24))
+    assert max(seen) < 0.5
+    assert model.losses[1][0].query_weight == 0.5
 
 
 UNEVEN = """

@@ -273,18 +273,29 @@ class Matryoshka(Loss):
         loss: that is summed.
         dims: sizes, in numbers.
         weights: of each; None for 1.
+
+    Raises:
+        ValueError: for sizes that are not positive, or other than one weight for each.
     """
 
     loss: Loss = field(default_factory=InBatchCrossEntropy)
     dims: tuple[int, ...] = (256, 128, 64)
     weights: tuple[float, ...] | None = None
 
+    def __post_init__(self) -> None:
+        if not self.dims or min(self.dims) < 1:
+            raise ValueError(f"Matryoshka.dims={self.dims!r}; allowed: one or more positive numbers.")
+        if self.weights is not None and len(self.weights) != len(self.dims):
+            raise ValueError(
+                f"Matryoshka.weights={self.weights!r}; allowed: None, or {len(self.dims)}, one of each size."
+            )
+
     def __call__(self, scored: Scored) -> Tensor:
         queries, _ = scored.vectors()
         size = queries[0].values.shape[-1]
         if max(self.dims) > size:
             raise ValueError(f"dims={self.dims}: the model's vectors have {size} numbers.")
-        weights = self.weights or (1.0,) * len(self.dims)
+        weights = (1.0,) * len(self.dims) if self.weights is None else self.weights
         parts = [weight * self.loss(scored.cut(dim)) for dim, weight in zip(self.dims, weights, strict=True)]
         return torch.stack(parts).sum()
 

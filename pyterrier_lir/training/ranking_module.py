@@ -168,7 +168,7 @@ class RankingModule(LightningModule):
         return -1 if stale else None
 
     def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
-        """The weighted sum of the losses of a batch; each is logged.
+        """The weighted sum of the losses of a batch; each is logged by its class, the second of a class with `_2`.
 
         Raises:
             FloatingPointError: if it is NaN or infinite.
@@ -179,11 +179,11 @@ class RankingModule(LightningModule):
         if self.trainer.global_step == 0:
             scored.warn_of_equal_targets()
         total = scored.scores.new_zeros(())
-        for loss, weight, schedule in self.losses:
+        for name, (loss, weight, schedule) in zip(_names(self.losses), self.losses, strict=True):
             value = loss(scored)
             factor = 1.0 if schedule is None else schedule(self.trainer.global_step, self.steps)
             total = total + weight * factor * value
-            self.log(type(loss).__name__, value.detach(), batch_size=len(batch.queries))
+            self.log(name, value.detach(), batch_size=len(batch.queries))
         if not torch.isfinite(total):
             ids = ", ".join(map(str, (batch.query_ids or batch.queries)[:8]))
             raise FloatingPointError(
@@ -322,6 +322,17 @@ def _weighted(loss: Any) -> tuple[Loss, float, Schedule | None]:
     if isinstance(given[0], type) or not callable(given[0]):
         raise TypeError(f"{loss!r} is no loss; give an instance such as {InBatchCrossEntropy()!r}.")
     return (*given, 1.0, None)[:3] if len(given) < 2 else (*given, None)[:3]
+
+
+def _names(losses: Sequence[tuple[Any, ...]]) -> list[str]:
+    """The losses' classes, numbered from the second of a class.
+
+    >>> _names([(InBatchCrossEntropy(0.1),), (InBatchCrossEntropy(1.0),)])
+    ['InBatchCrossEntropy', 'InBatchCrossEntropy_2']
+    """
+    kinds = [type(loss).__name__ for loss, *_ in losses]
+    counts = [kinds[: i + 1].count(kind) for i, kind in enumerate(kinds)]
+    return [kind if count == 1 else f"{kind}_{count}" for kind, count in zip(kinds, counts, strict=True)]
 
 
 def check_targets(losses: Sequence[Loss], data: Any) -> None:
