@@ -29,12 +29,16 @@ from pyterrier_lir import (
 from pyterrier_lir.data.samples import RankBatch
 from pyterrier_lir.training import BiEncoderModule, CrossEncoderModule, LightningIRDataModule, RefreshNegatives
 from pyterrier_lir.training.objectives import (
+    ApproxNDCG,
     ContrastiveLocalLoss,
     EmbeddingDistillation,
+    FLOPSRegularization,
     InfoNCE,
+    Matryoshka,
     RankNet,
     SupervisedMarginMSE,
 )
+from pyterrier_lir.training.schedulers import GenericConstantSchedulerWithLinearWarmup
 from tests.test_training import ROOT, collection, data, module, quiet, trainer
 
 Tiny = Callable[[str], str]
@@ -66,6 +70,7 @@ def gradients(model: Any) -> dict[str, torch.Tensor]:
     torch.manual_seed(4)
     batch = RankBatch(["tower river", "bread"], [["the tower", "bread in the oven"], ["bread", "a river"]])
     model.on_train_start()
+    model.model.train()  # as layers are computed again only then
     model.scored(batch).scores.square().sum().backward()
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
@@ -79,10 +84,21 @@ def test_layers_computed_again_have_the_same_gradients(kind: str, tiny: Tiny) ->
         torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6)
 
 
-def test_a_compiled_backbone_has_the_same_gradients(tiny: Tiny) -> None:
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("kind", ["set-encoder", "set-encoder-extra"])
+def test_a_listwise_models_layers_are_computed_again_as_they_were(kind: str, cached: bool, tiny: Tiny) -> None:
+    expected = gradients(CrossEncoderModule(tiny(kind)))
+    found = gradients(CrossEncoderModule(tiny(kind), gradient_checkpointing=True, cached=cached))
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_compiled_backbone_has_the_same_gradients(again: bool, tiny: Tiny) -> None:
     found = []
     for compile in (False, {"backend": "aot_eager"}):
-        model = module("cross", tiny, compile=compile)
+        model = module("cross", tiny, compile=compile, gradient_checkpointing=again)
         for part in model.modules():
             if isinstance(part, torch.nn.Dropout):
                 part.p = 0.0
@@ -236,7 +252,8 @@ def test_bad_input_is_refused(case: str, tiny: Tiny, tmp_path: Path) -> None:
         act(tiny, tmp_path)
 
 
-def test_a_backbone_without_a_pad_token_is_trained_as_it_scores(tmp_path: Path) -> None:
+def gpt(folder: Path) -> Path:
+    """A decoder alone, without a pad token."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     from transformers import GPT2Config, GPT2Model, PreTrainedTokenizerFast
 
@@ -246,18 +263,85 @@ def test_a_backbone_without_a_pad_token_is_trained_as_it_scores(tmp_path: Path) 
     raw.pre_tokenizer = pre_tokenizers.ByteLevel()
     raw.train_from_iterator(SENTENCES, trainers.BpeTrainer(vocab_size=300, special_tokens=["<|endoftext|>"]))
     PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|endoftext|>", bos_token="<|endoftext|>",
-                            unk_token="<|endoftext|>").save_pretrained(tmp_path / "gpt")  # fmt: skip
+                            unk_token="<|endoftext|>").save_pretrained(folder / "gpt")  # fmt: skip
     torch.manual_seed(0)
     GPT2Model(GPT2Config(vocab_size=300, n_embd=16, n_layer=2, n_head=2, n_positions=128)).save_pretrained(
-        tmp_path / "gpt"
+        folder / "gpt"
     )
+    return folder / "gpt"
+
+
+def test_a_backbone_without_a_pad_token_is_trained_as_it_scores(tmp_path: Path) -> None:
     config = CrossEncoderConfig(pooling_strategy="last", query_length=16, doc_length=32)
-    made: Any = CrossEncoderModule(tmp_path / "gpt", config, loss_functions=[InfoNCE()], learning_rate=1e-3)
+    made: Any = CrossEncoderModule(gpt(tmp_path), config, loss_functions=[InfoNCE()], learning_rate=1e-3)
     trainer(tmp_path, max_steps=3).fit(made, data(12))
     texts = ["the tower by the river", "bread"]
     made.model.eval()
     scored = made.scored(RankBatch(["tower"], [texts])).scores[0].detach()
     torch.testing.assert_close(made.score("tower", texts).scores, scored, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("config", "settings"),
+    [
+        (CrossEncoderConfig(), "CrossEncoderConfig.pooling_strategy='last'"),
+        (BiEncoderConfig(query_pooling_strategy="first", doc_pooling_strategy="first"),
+         "BiEncoderConfig.query_pooling_strategy='last', doc_pooling_strategy='last'"),
+        (BiEncoderConfig(doc_pooling_strategy="first"), "BiEncoderConfig.doc_pooling_strategy='last'"),
+    ],
+)  # fmt: skip
+def test_no_new_model_reads_the_first_token_of_a_decoder(config: Any, settings: str, tmp_path: Path) -> None:
+    kind: Any = CrossEncoderModule if isinstance(config, CrossEncoderConfig) else BiEncoderModule
+    with pytest.raises(ValueError, match=f"is a decoder.* so take {settings}"):
+        kind(gpt(tmp_path), config)
+
+
+def test_a_saved_model_that_reads_the_first_token_of_a_decoder_is_opened(tmp_path: Path) -> None:
+    made = CrossEncoderModule(gpt(tmp_path), CrossEncoderConfig(pooling_strategy="last", doc_length=64))
+    made.model.config = CrossEncoderConfig(pooling_strategy="first", doc_length=64)
+    made.save_pretrained(tmp_path / "out")
+    assert CrossEncoderModule(tmp_path / "out").config == made.config
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"dims": (8, 4), "weights": (1.0,)}, "weights=.*; allowed: None, or 2"),
+        ({"dims": (0,)}, "dims=.*; allowed: one or more positive numbers"),
+        ({"dims": ()}, "dims=.*; allowed: one or more positive numbers"),
+    ],
+)
+def test_sizes_and_weights_of_cut_vectors_are_checked_where_they_are_given(
+    settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Matryoshka(**settings)
+
+
+def test_losses_of_one_class_are_logged_under_names_of_their_own(tiny: Tiny, tmp_path: Path) -> None:
+    model = module("cross", tiny, loss_functions=[ApproxNDCG(1.0), RankNet(), ApproxNDCG(0.1)])
+    run = trainer(tmp_path, max_steps=1)
+    run.fit(model, data(8))
+    logged = {name: float(value) for name, value in run.logged_metrics.items()}
+    assert {"ApproxNDCG", "ApproxNDCG_2", "RankNet"} <= set(logged)
+    assert logged["ApproxNDCG"] != logged["ApproxNDCG_2"]
+
+
+def test_scheduled_settings_of_losses_are_set_back_after_an_error(tiny: Tiny, tmp_path: Path) -> None:
+    model = module("splade", tiny, loss_functions=[RankNet(), FLOPSRegularization(query_weight=0.5)])
+    seen: list[float] = []
+
+    def stop(out: Any, batch: Any, number: int) -> None:
+        seen.append(model.losses[1][0].query_weight)
+        if len(seen) == 2:
+            raise RuntimeError("out of memory")
+
+    model.on_train_batch_end = stop
+    rise = GenericConstantSchedulerWithLinearWarmup(["loss_functions.1.query_weight"], num_warmup_steps=4)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        trainer(tmp_path, max_steps=6, callbacks=rise).fit(model, data(24))
+    assert max(seen) < 0.5
+    assert model.losses[1][0].query_weight == 0.5
 
 
 UNEVEN = """

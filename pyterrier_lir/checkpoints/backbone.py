@@ -62,6 +62,7 @@ def new(files: Files, options: ReadOptions, config: BiEncoderConfig | CrossEncod
         if config.head != "linear":
             raise ValueError(f"A new cross-encoder has head='linear', not {config.head!r}.")
         backbone = files.backbone(encoder_class(backbone_config), backbone_config, options.dtype, subfolder=subfolder)
+        _check_pooling(files, backbone, config)
         labels = 2 if config.scoring_strategy in ("mono", "difference") else 1
         head = nn.Sequential(_linear(backbone, backbone.config.hidden_size, labels, config.linear_bias))
         return Checkpoint(config, backbone, tokenizer, head.eval(), files.name)
@@ -71,6 +72,7 @@ def new(files: Files, options: ReadOptions, config: BiEncoderConfig | CrossEncod
         backbone = files.backbone(encoder_class(backbone_config), backbone_config, options.dtype, subfolder=subfolder)
         if config.embedding_dim not in (None, backbone_config.hidden_size) and config.projection is None:
             config = replace(config, projection="linear")
+        _check_pooling(files, backbone, config)
         head = _new_head(config, backbone)
     _add_markers(tokenizer, backbone, config)
     tables = [side for side in ("query", "doc") if config.of(side == "query", "weighting") == "static"]
@@ -86,6 +88,23 @@ def _check_lengths(files: Files, backbone_config: Any, config: BiEncoderConfig |
         length = getattr(config, field.name)
         if field.name.endswith("_length") and length != field.default and limit is not None and (length or 0) > limit:
             raise ValueError(f"{field.name}={length}; {files.name} has positions for {limit} tokens.")
+
+
+def _check_pooling(files: Files, backbone: PreTrainedModel, config: BiEncoderConfig | CrossEncoderConfig) -> None:
+    """Refuse to read the first token of a decoder, which sees no other."""
+    fields = [name for name in (f"{side}pooling_strategy" for side in ("", "query_", "doc_"))
+              if getattr(config, name, None) in ("first", ("first",))]  # fmt: skip
+    if fields and _is_causal(backbone):
+        kind, settings = type(config).__name__, ", ".join(f"{name}='last'" for name in fields)
+        raise ValueError(
+            f"{files.name} is a decoder, each of whose tokens sees those before it only: by its first token all texts "
+            f"are alike, so take {kind}({settings})."
+        )
+
+
+def _is_causal(backbone: PreTrainedModel) -> bool:
+    both_ways = getattr(backbone.config, "is_causal", None) is False or backbone.config.is_encoder_decoder
+    return not both_ways and any(getattr(module, "is_causal", False) for module in backbone.modules())
 
 
 def _new_head(config: BiEncoderConfig, backbone: PreTrainedModel) -> nn.Sequential:

@@ -8,15 +8,17 @@ the probability is the nearest of 65,536.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from transformers import PreTrainedModel
 
 from ..cpu_kernels import packs
+from ..models.backbone import attention as attention_of
 
 _STEPS = 65_536
 
@@ -124,6 +126,15 @@ _FASTER: dict[Callable[..., Any], Callable[..., Any]] = {
 }
 
 
-def again() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
-    """For `torch.utils.checkpoint`: what is computed again in the backward pass runs on these functions too."""
-    return nullcontext(), FasterOnCPU()
+def again(backbone: PreTrainedModel) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+    """For `torch.utils.checkpoint`: what is computed again in the backward pass runs on these functions too.
+
+    It runs with the attention function of the forward pass, which the backbone no longer has then.
+    """
+    return nullcontext(), _as_in_forward(backbone, backbone.config._attn_implementation)
+
+
+@contextmanager
+def _as_in_forward(backbone: PreTrainedModel, name: str) -> Iterator[None]:
+    with attention_of(backbone, name), FasterOnCPU():
+        yield

@@ -66,6 +66,16 @@ class TextVectors:
             values = torch.nn.functional.normalize(values, dim=-1)
         return TextVectors(self.config, values, self.offsets, self.ids)
 
+    def spread(self, there: Tensor) -> TextVectors:
+        """Those of M texts (M,), of which these N are there; the others have zeros, or no vectors."""
+        there = there.to(self.values.device)
+        if self.offsets is None:
+            values = self.values.new_zeros(len(there), *self.values.shape[1:])
+            return TextVectors(self.config, values.masked_scatter(there[:, None], self.values))
+        lengths = torch.zeros_like(there, dtype=self.offsets.dtype).masked_scatter(there, self.offsets.diff())
+        offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+        return TextVectors(self.config, self.values, offsets, self.ids)
+
 
 def encode(
     model: BiEncoderModel, texts: Sequence[str], query: bool, cached: bool = False, tokens: int | None = None
@@ -147,6 +157,7 @@ def grouped(lengths: Positions, tokens: int) -> list[NDArray[np.int64]]:
 
 def _whole_lists(query_of: Positions, lengths: Positions, tokens: int) -> list[NDArray[np.int64]]:
     """Rows in groups of whole lists."""
+    query_of = pd.factorize(query_of)[0]  # queries without documents have no list
     longest = pd.Series(lengths).groupby(query_of).agg(lambda own: own.max() * len(own)).to_numpy()
     number = np.cumsum(longest) // tokens
     return [np.flatnonzero(number[query_of] == one) for one in np.unique(number)]

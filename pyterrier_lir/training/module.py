@@ -35,12 +35,13 @@ class BiEncoderModule(RankingModule):
         cached: gradient caching: memory of one group of texts, for a third more computation.
         group_tokens: most tokens of texts that are encoded at once; see `training.forward`.
         gradient_checkpointing: whether each layer of the backbone is computed again in the backward pass.
-        lora: a `peft.LoraConfig`, or its arguments as a dict: the backbone's own weights stay as they are, and what is
-            saved has the adapters merged into them.
+        lora: a `peft.LoraConfig`, or its arguments as a dict: the backbone's own weights stay as they are, its head's
+            are trained, and what is saved has the adapters merged into the weights.
         compile: whether the backbone is compiled, or arguments of `torch.compile`.
 
     Raises:
         ImportError: for `lora=` without the package peft.
+        TypeError: for another `lora=`.
         ValueError: if neither or both of a name and a model are given.
     """
 
@@ -63,14 +64,16 @@ class BiEncoderModule(RankingModule):
 
     def scored(self, batch: RankBatch) -> Scored:
         """See `RankingModule.scored`; vectors of all processes come together where losses look at other queries."""
-        flat, targets, mask = _filled(batch)
+        flat = [doc for own in batch.docs for doc in own]
         queries, docs = self._encoded(list(batch.queries), True), self._encoded(flat, False)
-        found = Scored(own_scores(queries, docs), queries=queries, docs=docs, query_ids=batch.query_ids,
-                       doc_ids=batch.doc_ids, texts=(batch.queries, flat))  # fmt: skip
-        found.targets, found.mask = (None if one is None else one.to(found.scores.device) for one in (targets, mask))
+        targets, mask = _targets_and_mask(batch, queries[0].values.device)
+        if mask is not None:
+            docs = [one.spread(mask.flatten()) for one in docs]
+        found = Scored(own_scores(queries, docs), targets, mask, queries, docs, batch.query_ids, batch.doc_ids,
+                       texts=(batch.queries, flat))  # fmt: skip
         alone = not (distributed.is_available() and distributed.is_initialized())
         if not alone and any(_in_batch(loss) for loss, *_ in self.losses):
-            found.others, found.other_ids = gathered(docs), gathered_ids(batch.doc_ids, len(flat))
+            found.others, found.other_ids = gathered(docs), gathered_ids(batch.doc_ids, len(docs[0]))
         return found
 
     def _encoded(self, texts: list[str], query: bool) -> list[TextVectors]:
@@ -102,27 +105,26 @@ class CrossEncoderModule(RankingModule):
 
     def scored(self, batch: RankBatch) -> Scored:
         """See `RankingModule.scored`."""
-        flat, targets, mask = _filled(batch)
-        width = len(flat) // len(batch.queries)
-        lists = [flat[i : i + width] for i in range(0, len(flat), width)]
-        scores = score_pairs(self.model, list(batch.queries), lists, self.cached, self.tokens, raw=True).view(-1, width)
-        targets, mask = (None if one is None else one.to(scores.device) for one in (targets, mask))
-        return Scored(scores, targets, mask, query_ids=batch.query_ids, doc_ids=batch.doc_ids)
+        flat = score_pairs(self.model, list(batch.queries), batch.docs, self.cached, self.tokens, raw=True)
+        targets, mask = _targets_and_mask(batch, flat.device)
+        return Scored(_in_rows(batch, flat), targets, mask, query_ids=batch.query_ids, doc_ids=batch.doc_ids)
 
 
 def _in_batch(loss: Loss) -> bool:
     return isinstance(getattr(loss, "loss", loss), InBatchCrossEntropy)
 
 
-def _filled(batch: RankBatch) -> tuple[list[str], Tensor | None, Tensor | None]:
-    """All documents, as many for each query; their targets (Q, D); and which of them are there (Q, D)."""
-    lengths = [len(own) for own in batch.docs]
-    width = max(lengths)
-    docs = [doc for own in batch.docs for doc in (*own, *[""] * (width - len(own)))]
+def _targets_and_mask(batch: RankBatch, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
+    """What the dataset says of each query's documents (Q, D), and which of them are there, None for all."""
     targets = getattr(batch, "targets", None)
     if targets is not None:
         flat = targets.amax(-1) if targets.ndim > 1 else targets  # the best of a document's subtopics
-        targets = nn.utils.rnn.pad_sequence(list(flat.float().split(lengths)), batch_first=True)
-    if min(lengths) == width:
-        return docs, targets, None
-    return docs, targets, torch.arange(width) < torch.tensor(lengths)[:, None]
+        targets = _in_rows(batch, flat.float()).to(device)
+    lengths = torch.tensor([len(own) for own in batch.docs], device=device)
+    there = torch.arange(int(lengths.max()), device=device) < lengths[:, None]
+    return targets, None if bool(there.all()) else there
+
+
+def _in_rows(batch: RankBatch, flat: Tensor) -> Tensor:
+    """Numbers of all documents one after another in a row for each query (Q, D), with zeros behind shorter lists."""
+    return nn.utils.rnn.pad_sequence(list(flat.split([len(own) for own in batch.docs])), batch_first=True)

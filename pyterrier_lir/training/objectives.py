@@ -206,12 +206,10 @@ class InBatchCrossEntropy(Loss):
     min_target_diff: float | None = None
 
     def __call__(self, scored: Scored) -> Tensor:
-        targets = scored.labels
-        if scored.mask is not None:
-            targets = targets.masked_fill(~scored.mask, -torch.inf)
         ids = None if scored.doc_ids is None else [list(own) for own in scored.doc_ids]
         positives, allowed = in_batch.in_batch_negatives(
-            targets, ids, None if scored.query_ids is None else list(scored.query_ids), self.pos_sampling_technique,
+            scored.labels_of_those_there, ids,
+            None if scored.query_ids is None else list(scored.query_ids), self.pos_sampling_technique,
             self.neg_sampling_technique, self.min_target_diff, self.max_num_neg_samples,
         )  # fmt: skip
         if scored.mask is not None:
@@ -249,9 +247,8 @@ class FLOPSRegularization(Loss):
     function: ClassVar[Any] = staticmethod(in_batch.flops)
 
     def __call__(self, scored: Scored) -> Tensor:
-        queries, docs = scored.vectors()
-        return sum((self.query_weight * self.function(query.values) + self.doc_weight * self.function(doc.values)
-                    for query, doc in zip(queries, docs, strict=True)), start=scored.scores.new_zeros(()))  # fmt: skip
+        return sum((self.query_weight * self.function(queries) + self.doc_weight * self.function(docs)
+                    for queries, docs in scored.numbers()), start=scored.scores.new_zeros(()))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -276,18 +273,29 @@ class Matryoshka(Loss):
         loss: that is summed.
         dims: sizes, in numbers.
         weights: of each; None for 1.
+
+    Raises:
+        ValueError: for sizes that are not positive, or other than one weight for each.
     """
 
     loss: Loss = field(default_factory=InBatchCrossEntropy)
     dims: tuple[int, ...] = (256, 128, 64)
     weights: tuple[float, ...] | None = None
 
+    def __post_init__(self) -> None:
+        if not self.dims or min(self.dims) < 1:
+            raise ValueError(f"Matryoshka.dims={self.dims!r}; allowed: one or more positive numbers.")
+        if self.weights is not None and len(self.weights) != len(self.dims):
+            raise ValueError(
+                f"Matryoshka.weights={self.weights!r}; allowed: None, or {len(self.dims)}, one of each size."
+            )
+
     def __call__(self, scored: Scored) -> Tensor:
         queries, _ = scored.vectors()
         size = queries[0].values.shape[-1]
         if max(self.dims) > size:
             raise ValueError(f"dims={self.dims}: the model's vectors have {size} numbers.")
-        weights = self.weights or (1.0,) * len(self.dims)
+        weights = (1.0,) * len(self.dims) if self.weights is None else self.weights
         parts = [weight * self.loss(scored.cut(dim)) for dim, weight in zip(self.dims, weights, strict=True)]
         return torch.stack(parts).sum()
 
@@ -304,7 +312,7 @@ class ContrastiveLocalLoss(Loss):
 
     def __call__(self, scored: Scored) -> Tensor:
         queries, docs = scored.vectors()
-        best = scored.labels.argmax(1).to(scored.scores.device)
+        best = scored.labels_of_those_there.argmax(1).to(scored.scores.device)
         parts = [_local(query, doc, best, self.temperature) for query, doc in zip(queries, docs, strict=True)]
         return torch.stack(parts).sum()
 
@@ -338,10 +346,10 @@ class EmbeddingDistillation(Loss):
             raise ValueError("EmbeddingDistillation needs the texts of the batch, which this one comes without.")
         measure = in_batch.embedding_mse if self.function == "mse" else in_batch.embedding_cosine
         parts = []
-        for vectors, texts, query in zip(scored.vectors(), scored.texts, (True, False), strict=True):
+        for numbers, texts, query in zip(scored.numbers()[0], scored.texts, (True, False), strict=True):
             with torch.no_grad():
                 own = encode(self.teacher.eval().to(scored.scores.device), texts, query)
-            parts.append(measure(vectors[0].values, own[0].values))
+            parts.append(measure(numbers, own[0].values))
         return torch.stack(parts).sum()
 
     def __repr__(self) -> str:

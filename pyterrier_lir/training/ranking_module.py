@@ -23,7 +23,7 @@ from ..engine import Engine
 from ..memory import keep_freed_memory
 from ..models import BiEncoderModel, CrossEncoderModel, Layout
 from ..models.bi_encoder import fingerprint_of
-from .adapters import adapt, merged
+from .adapters import adapt, head_of, merged
 from .cpu_functions import again
 from .inference import engine_of, everyones, name_of, re_rank, search
 from .objectives import InBatchCrossEntropy
@@ -86,9 +86,10 @@ class RankingModule(LightningModule):
         self.cached, self.group_tokens = cached, group_tokens
         self.stale = False  # whether training goes on with other data than those of the epoch under way
         if gradient_checkpointing:
-            self.model.backbone.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": again})
+            own = {"context_fn": partial(again, self.model.backbone)} if compile is False else {}  # else it has kernels
+            self.model.backbone.gradient_checkpointing_enable({"use_reentrant": False, **own})
         if lora is not None:
-            adapt(self.model.backbone, lora)
+            adapt(self.model, lora)
         if compile is not False:
             self.model.backbone.compile(**{"dynamic": True, **({} if compile is True else compile)})
         self._optimizer: Callable[[Any], torch.optim.Optimizer] | None = None
@@ -168,7 +169,7 @@ class RankingModule(LightningModule):
         return -1 if stale else None
 
     def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
-        """The weighted sum of the losses of a batch; each is logged.
+        """The weighted sum of the losses of a batch; each is logged by its class, the second of a class with `_2`.
 
         Raises:
             FloatingPointError: if it is NaN or infinite.
@@ -179,11 +180,12 @@ class RankingModule(LightningModule):
         if self.trainer.global_step == 0:
             scored.warn_of_equal_targets()
         total = scored.scores.new_zeros(())
-        for loss, weight, schedule in self.losses:
+        names = numbered([type(loss).__name__ for loss, *_ in self.losses], "_")
+        for name, (loss, weight, schedule) in zip(names, self.losses, strict=True):
             value = loss(scored)
             factor = 1.0 if schedule is None else schedule(self.trainer.global_step, self.steps)
             total = total + weight * factor * value
-            self.log(type(loss).__name__, value.detach(), batch_size=len(batch.queries))
+            self.log(name, value.detach(), batch_size=len(batch.queries))
         if not torch.isfinite(total):
             ids = ", ".join(map(str, (batch.query_ids or batch.queries)[:8]))
             raise FloatingPointError(
@@ -281,12 +283,12 @@ class RankingModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _groups(self) -> list[dict[str, Any]]:
-        backbone = {id(p) for p in self.model.backbone.parameters()}
+        head = {id(p) for p in head_of(self.model)}
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for parameter in self.model.parameters():
             if parameter.requires_grad:
-                own_rate = None if id(parameter) in backbone else self.head_learning_rate
-                rate = own_rate or self.learning_rate
+                own_rate = self.head_learning_rate if id(parameter) in head else None
+                rate = self.learning_rate if own_rate is None else own_rate
                 decay = self.weight_decay if parameter.ndim > 1 else 0.0
                 groups.setdefault((rate, decay), []).append(parameter)
         return [{"params": own, "lr": rate, "weight_decay": decay} for (rate, decay), own in groups.items()]
@@ -317,7 +319,7 @@ class RankingModule(LightningModule):
         merged(self.whole()).save_pretrained(folder, layout)
 
 
-def numbered(names: Sequence[str]) -> list[str]:
+def numbered(names: Sequence[str], mark: str = " ") -> list[str]:
     """Names that tell all apart, of which several may be the same.
 
     >>> numbered(["the run", "vaswani", "the run"])
@@ -327,7 +329,7 @@ def numbered(names: Sequence[str]) -> list[str]:
     out = []
     for name in names:
         seen[name] += 1
-        out.append(name if seen[name] == 1 else f"{name} {seen[name]}")
+        out.append(name if seen[name] == 1 else f"{name}{mark}{seen[name]}")
     return out
 
 

@@ -89,6 +89,7 @@ class GenericConstantSchedulerWithLinearWarmup(Callback):
     def __init__(self, keys: Sequence[str], num_warmup_steps: int, num_delay_steps: int = 0) -> None:
         self.keys, self.num_delay_steps = tuple(keys), num_delay_steps
         self.schedule = Schedule("constant", warmup=num_warmup_steps, rise=self.RISE)
+        self._values: dict[tuple[int, str], float] = {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Remember the values."""
@@ -102,6 +103,11 @@ class GenericConstantSchedulerWithLinearWarmup(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Set them back."""
         self._set(pl_module.losses, 1.0)
+        self._values = {}
+
+    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Set them back where training ends early."""
+        self.on_train_end(trainer, pl_module)
 
     def _set(self, losses: list[Any], factor: float) -> None:
         for (number, name), value in self._values.items():

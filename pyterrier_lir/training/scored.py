@@ -22,9 +22,10 @@ class Scored:
         scores: (Q, D) of each query's documents.
         targets: (Q, D) what the dataset says of them; larger is better.
         mask: (Q, D) True for documents that are there; None for all.
-        queries, docs: vectors of a bi-encoder's outputs, of Q and Q * D texts; None for cross-encoders.
+        queries, docs: vectors of a bi-encoder's outputs, of Q and Q * D texts; None for cross-encoders.  Documents that
+            are not there have zeros, or no vectors.
         query_ids, doc_ids: by which equal texts are known.
-        texts: the queries and the Q * D documents.
+        texts: the queries and the documents that are there.
         others, other_ids: documents of other processes, N of them, which are further negatives.
     """
 
@@ -54,6 +55,11 @@ class Scored:
             raise ValueError("The loss needs targets, which the training dataset does not give: set its targets=.")
         return self.targets
 
+    @property
+    def labels_of_those_there(self) -> Tensor:
+        """The targets, -inf for documents that are not there."""
+        return self.labels if self.mask is None else self.labels.masked_fill(~self.mask, -torch.inf)
+
     def warn_of_equal_targets(self) -> None:
         """Warn where the targets of no query tell its documents apart, from which no order is learned."""
         if self.targets is None or self.targets.shape[1] < 2:
@@ -73,6 +79,13 @@ class Scored:
         if self.queries is None or self.docs is None:
             raise ValueError("A cross-encoder has no vectors: this loss is for bi-encoders.")
         return self.queries, self.docs
+
+    def numbers(self) -> list[tuple[Tensor, Tensor]]:
+        """The numbers of the queries' vectors and of those of the documents that are there, of each output."""
+        queries, docs = self.vectors()
+        own = [one.values if self.mask is None or one.offsets is not None else one.values[self.mask.flatten()]
+               for one in docs]  # fmt: skip
+        return [(query.values, doc) for query, doc in zip(queries, own, strict=True)]
 
     def cut(self, size: int) -> Scored:
         """The batch with vectors cut to so many numbers."""
