@@ -86,6 +86,7 @@ def test_what_is_overridden_fits_the_ready_file(kind: str, tmp_path: Path, capsy
     assert (data["train_batch_size"], samples["sample_size"], samples["targets"]) == (
         reproduce.KINDS[kind]["queries"], reproduce.KINDS[kind]["docs"], "score" if kind == "cross" else "relevance",
     )  # fmt: skip
+    assert (printed["model"]["init_args"]["config"] is None) == (kind == "splade")  # whose start has its own head
     assert printed["optimizer"]["init_args"]["lr"] == reproduce.KINDS[kind]["rate"]
     own = [loss["class_path"].rpartition(".")[2] for loss in printed["model"]["init_args"]["loss_functions"]]
     assert own == [loss["class_path"] for loss in reproduce.KINDS[kind].get("losses", [{"class_path": "RankNet"}])]

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -60,7 +61,7 @@ KINDS: dict[str, dict[str, Any]] = {
               "config": {"query_pooling_strategy": "mean", "doc_pooling_strategy": "mean",
                          "normalization_strategy": "l2"},
               "losses": [IN_BATCH | {"init_args": {"temperature": 0.05}}]},
-    "splade": {"steps": 200, "queries": 16, "docs": 2, "rate": 1e-4,
+    "splade": {"steps": 150, "queries": 16, "docs": 2, "rate": 1e-4,
                "losses": [IN_BATCH, {"class_path": "FLOPSRegularization",
                                      "init_args": {"query_weight": 0.05, "doc_weight": 0.1}}]},
     "colbert": {"steps": 150, "queries": 32, "docs": 2, "rate": 5e-5, "losses": [IN_BATCH]},
@@ -122,6 +123,8 @@ def local(name: str, data: Path, arguments: argparse.Namespace) -> dict[str, Any
         "model_name_or_path": str(arguments.out / "splade-start") if name == "splade" else arguments.model,
         "config": {"init_args": {**LENGTHS, **kind.get("config", {})}},
     }
+    if name == "splade":
+        model["config"] = None  # what the start was saved with: a configuration would make its head anew
     if "losses" in kind:
         model["loss_functions"] = kind["losses"]
     trainer: dict[str, Any] = {
@@ -154,6 +157,7 @@ def train(arguments: argparse.Namespace) -> None:
         if name == "splade":
             module = BiEncoderModule(arguments.model, config=replace(BiEncoderConfig.splade(), **LENGTHS))
             start_sparse(module, list(shared.documents("nfcorpus").values())[:200])
+            shutil.rmtree(arguments.out / "splade-start", ignore_errors=True)
             module.save_pretrained(arguments.out / "splade-start")
         path = arguments.out / f"local-{name}.yaml"
         path.write_text(yaml.safe_dump(local(name, data, arguments)), encoding="utf-8")
