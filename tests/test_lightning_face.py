@@ -168,7 +168,7 @@ def test_an_interrupted_build_goes_on(
         patch.setattr(DocDataset, "__iter__", broken)
         with pytest.raises(OSError, match="the disk is gone"):
             trainer(callback).index(module, of(DocDataset("local/face")))
-    with pytest.raises(FileNotFoundError, match="incomplete"):
+    with pytest.raises(FileNotFoundError, match="is no index"):
         open_index(tmp_path / "local-face")
     trainer(callback).index(module, of(DocDataset("local/face")))
     assert len(open_index(tmp_path / "local-face")) == len(corpus(files))
