@@ -360,9 +360,32 @@ def test_builds_killed_before_their_last_steps_are_whole(kind: str, tmp_path: Pa
     index.folder.rename(building)  # killed between the two renames
     (building / "build.json").write_text('{"base": [], "copies": false, "shards": []}')
     assert len(KINDS[kind](tmp_path / "x.lir")) == 40
-    (tmp_path / "x.lir.old").mkdir()  # killed before what was replaced was removed
+    (index.folder / ".replaced-by-build").mkdir()  # killed before what was replaced was removed
     assert files_of(index.compact().folder) == expected
     assert sorted(file.name for file in tmp_path.iterdir()) == ["x.lir"]
+
+
+def test_what_lies_beside_an_index_is_never_removed(kind: str, index: LIRIndex, tmp_path: Path) -> None:
+    backup = tmp_path / "x.lir.old"
+    shutil.copytree(index.folder, backup)
+    before = files_of(backup)
+    index.delete(["d1"])
+    index.compact()
+    with pytest.raises(FileExistsError, match="already holds an index"):
+        index.indexer().index(documents(kind, 3))
+    index.indexer(mode="overwrite").index(documents(kind, 3))
+    assert files_of(backup) == before
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["x.lir", "x.lir.old"]
+
+
+def test_an_index_killed_while_it_is_replaced_is_the_new_one(kind: str, index: LIRIndex, tmp_path: Path) -> None:
+    new = KINDS[kind](tmp_path / "new.lir").indexer().index(documents(kind, 7)).folder
+    new.rename(tmp_path / "x.lir.building")
+    index.folder.rename(tmp_path / "x.lir.building" / ".replaced-by-build")  # killed between the two renames
+    again = KINDS[kind](tmp_path / "x.lir")
+    assert len(again) == 7
+    again.delete(["d1"])
+    assert not (again.folder / ".replaced-by-build").exists()
 
 
 def test_interrupted_copies_are_begun_anew(kind: str, index: LIRIndex, tmp_path: Path) -> None:

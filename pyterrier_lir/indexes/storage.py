@@ -32,6 +32,8 @@ from .arrays import write_array
 
 VERSION = 1
 META, BUILD = "pt_meta.json", "build.json"
+# where an index lies that is being replaced: inside the new one, where nobody else keeps anything
+REPLACED = ".replaced-by-build"
 Mode = Literal["create", "overwrite", "append", "resume"]
 MODES: tuple[str, ...] = get_args(Mode)
 
@@ -48,11 +50,6 @@ class Shard:
 def building_path(path: Path) -> Path:
     """Where a build of the index at `path` is under way."""
     return path.with_name(path.name + ".building")
-
-
-def _old_path(path: Path) -> Path:
-    """Where an index is kept that is being replaced."""
-    return path.with_name(path.name + ".old")
 
 
 def read_meta(path: Path) -> dict[str, Any]:
@@ -150,7 +147,7 @@ def tidy(path: Path) -> None:
         for file in path.glob("deleted-*.npy"):
             if file.name != named:
                 file.unlink(missing_ok=True)
-        shutil.rmtree(_old_path(path), ignore_errors=True)
+        shutil.rmtree(path / REPLACED, ignore_errors=True)
 
 
 def shards_of(path: Path, meta: dict[str, Any]) -> list[Shard]:
@@ -189,8 +186,8 @@ class Build:
         self.path, self.work = path, building_path(path)
         self._header, self._copies = header, copies
         _complete(path)
-        tidy(path)
         state = self._state(mode)
+        tidy(path)
         self._base: list[dict[str, Any]] = state["base"]
         self._shards: list[dict[str, Any]] = state["shards"]
         self.start = sum(shard["docs"] for shard in self._base)
@@ -314,10 +311,8 @@ class Build:
         if deleted is not None and deleted.any():
             meta["deleted"] = write_deleted(self.work, deleted, None)
         write_json(self.work / META, meta)
-        old = _old_path(self.path)
-        shutil.rmtree(old, ignore_errors=True)
         if self.path.exists():
-            self.path.rename(old)
+            self.path.rename(self.work / REPLACED)
         _complete(self.path)
         sync_folder(self.path.parent)
         tidy(self.path)
