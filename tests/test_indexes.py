@@ -166,7 +166,7 @@ def test_bad_documents_are_named(case: str, kind: str, tmp_path: Path) -> None:
     with pytest.raises(error, match=message):
         index.indexer(shard_docs=1_024, include_fields=["text"]).index(docs)
     assert not index.built()
-    with pytest.raises(FileNotFoundError, match=r"is incomplete.*mode='resume'"):
+    with pytest.raises(FileNotFoundError, match=r"is incomplete.*mode='resume'|is no index"):
         len(index)
 
 
@@ -386,6 +386,46 @@ def test_an_index_killed_while_it_is_replaced_is_the_new_one(kind: str, index: L
     assert len(again) == 7
     again.delete(["d1"])
     assert not (again.folder / ".replaced-by-build").exists()
+
+
+def broken_off(docs: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    yield from docs
+    raise ConnectionError("the line is cut")
+
+
+def test_an_append_that_goes_on_still_replaces(kind: str, index: LIRIndex) -> None:
+    settings: dict[str, Any] = {"include_fields": ["text", "year"], "shard_docs": 1_024}
+    changed = documents(kind, 2_048)
+    with pytest.raises(ConnectionError):
+        index.indexer(mode="append", replace=True, **settings).index(broken_off(changed[:1_500]))
+    index.indexer(mode="resume", **settings).index(changed)
+    assert len(index) == 2_500
+    assert len({doc["docno"] for doc in index.get_corpus_iter()}) == 2_500
+
+
+def test_an_interrupted_append_is_given_up_without_losing_what_was_there(kind: str, index: LIRIndex) -> None:
+    settings: dict[str, Any] = {"include_fields": ["text", "year"], "shard_docs": 1_024}
+    before = files_of(index.folder)
+    more = documents(kind, 1_600, start=5_000)
+    with pytest.raises(ConnectionError) as caught:
+        index.indexer(mode="append", **settings).index(broken_off(more))
+    if hasattr(caught.value, "__notes__"):
+        assert "discard(), which keeps the 2500 documents" in caught.value.__notes__[0]
+    with pytest.raises(FileExistsError, match=r"discard\(\), which keeps the 2500 .*'overwrite' drops them"):
+        index.indexer(mode="append", **settings).index(more)
+    with pytest.raises(ValueError, match=r"same stream, or give it up by the index's discard\(\)"):
+        index.indexer(mode="resume", **settings).index(more[1:])
+    (index.folder.with_name("x.lir.building") / "00003").rename(index.folder / "00003")  # killed at its end
+    assert len(index.discard()) == 2_500
+    assert files_of(index.folder) == before
+    assert len(index.indexer(mode="append", **settings).index(more)) == 4_100
+
+
+def test_bad_documents_are_counted_in_their_own_stream(kind: str, index: LIRIndex) -> None:
+    more = documents(kind, 20, start=5_000)
+    more[7]["docno"] = ""
+    with pytest.raises(ValueError, match="Document 7 of the stream has no docno"):
+        index.indexer(mode="append", include_fields=["text", "year"]).index(more)
 
 
 def test_interrupted_copies_are_begun_anew(kind: str, index: LIRIndex, tmp_path: Path) -> None:

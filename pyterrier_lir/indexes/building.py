@@ -74,7 +74,7 @@ def build(plan: Plan, docs: Iterable[Document], encode: Encode) -> None:
             interruption.
         TypeError: for docnos that are no strings.
     """
-    work = Build(plan.path, plan.mode, plan.header, plan.copies)
+    work = Build(plan.path, plan.mode, plan.header, plan.copies, plan.replace)
     stream = iter(docs)
     with tqdm(total=plan.total, unit="doc", desc="indexing", disable=not plan.verbose) as bar:
         try:
@@ -88,10 +88,11 @@ def build(plan: Plan, docs: Iterable[Document], encode: Encode) -> None:
                 work.abandon()
             elif hasattr(error, "add_note"):
                 error.add_note(
-                    f"{work.docs} documents are safe in {work.work}: index again with mode='resume', or 'overwrite'."
+                    f"{work.docs} documents are safe in {work.work}: index again with mode='resume' to go on, or "
+                    f"{work.instead()}."
                 )
             raise
-    work.finish(_replaced(work) if plan.replace else None)
+    work.finish(_replaced(work) if work.replace else None)
 
 
 def as_documents(docs: Iterable[Document] | pd.DataFrame) -> Iterable[Document]:
@@ -108,10 +109,10 @@ def _shard(plan: Plan, work: Build, parts: Iterator[tuple[list[Document], Vector
         names: list[str] = []
         with plan.writer(folder) as writer:
             for docs, vectors in parts:
-                fresh = [_docno(doc, len(names) + i + work.start + work.docs) for i, doc in enumerate(docs)]
+                fresh = [_docno(doc, len(names) + i + work.docs) for i, doc in enumerate(docs)]
                 names += fresh
                 docnos.update(dict.fromkeys(fresh))
-                if len(docnos) < len(names) and not plan.replace:
+                if len(docnos) < len(names) and not work.replace:
                     repeated_docno = Counter(names).most_common(1)[0][0]
                     raise ValueError(f"docno {repeated_docno!r} comes twice; {_ONCE}")
                 for name in plan.fields:
@@ -127,7 +128,7 @@ def _shard(plan: Plan, work: Build, parts: Iterator[tuple[list[Document], Vector
             Docnos.write(folder, names)
             for name in plan.fields:
                 Strings.write(folder, f"field.{name}", texts[name])
-            if not plan.replace:
+            if not work.replace:
                 _check_new(names, work, plan)
             whole(len(names))
     return more
@@ -210,5 +211,5 @@ def _skip(stream: Iterator[Document], work: Build) -> None:
         if len(passed) < shard.docs or str(passed[-1].get("docno")) != last:
             raise ValueError(
                 f"The documents are not those of the interrupted build: document {done} was {last!r} then. Give the "
-                "same stream, or start anew with mode='overwrite'."
+                f"same stream, or {work.instead()}."
             )

@@ -22,7 +22,7 @@ from ..models.scores import pair_scores
 from ..vectors import Vectors, concatenate, take
 from .building import ShardWriter, deleted_of
 from .docnos import Docids, Docnos, Strings, hash_of
-from .storage import META, Mode, Shard, comparable, delete, read_meta, shards_of, stamp_of, tidy
+from .storage import META, Mode, Shard, comparable, delete, discard, read_meta, shards_of, stamp_of, tidy
 
 if TYPE_CHECKING:
     from .indexer import Indexer
@@ -241,6 +241,12 @@ class LIRIndex(pt.Artifact):
             delete(self.folder, mask)
             self.reopen()
         return len(found)
+
+    def discard(self) -> Self:
+        """Give up a build that was interrupted, such as an append; the documents that were there before it stay."""
+        discard(self.folder)
+        self.reopen()
+        return self
 
     def compact(self) -> Self:
         """Write the index anew without its deleted documents; docnos stay, docids change."""

@@ -150,6 +150,18 @@ def tidy(path: Path) -> None:
         shutil.rmtree(path / REPLACED, ignore_errors=True)
 
 
+def discard(path: Path) -> None:
+    """Give up a build that was interrupted; what was there before it stays."""
+    _complete(path)
+    shutil.rmtree(building_path(path), ignore_errors=True)
+    if (path / META).is_file():
+        named = {shard["name"] for shard in read_meta(path)["shards"]}
+        for shard in path.glob("[0-9]" * 5):  # that an append which was killed at its end had moved already
+            if shard.name not in named:
+                shutil.rmtree(shard)
+    tidy(path)
+
+
 def shards_of(path: Path, meta: dict[str, Any]) -> list[Shard]:
     """The shards of a complete index, in the order of docids."""
     found, start = [], 0
@@ -169,8 +181,10 @@ class Build:
         header: what the index will be: its type and settings, JSON values.  Those of an index that is appended to or
             of a build that goes on must be the same.
         copies: whether the documents are those of other indexes, so that an interrupted build is begun anew.
+        replace: whether documents take the place of those that have their docno.
 
     Attributes:
+        replace: as given, or as it was when an interrupted build that goes on was begun.
         docs: documents that are already in complete shards of this build; the stream begins with them.
         start: docid of the first document that this build adds.
 
@@ -180,11 +194,13 @@ class Build:
         ValueError: for an unknown mode or other settings.
     """
 
-    def __init__(self, path: Path, mode: Mode, header: dict[str, Any], copies: bool = False) -> None:
+    def __init__(
+        self, path: Path, mode: Mode, header: dict[str, Any], copies: bool = False, replace: bool = False
+    ) -> None:
         if mode not in MODES:
             raise ValueError(f"mode={mode!r}; allowed: {', '.join(map(repr, MODES))}.")
         self.path, self.work = path, building_path(path)
-        self._header, self._copies = header, copies
+        self._header, self._copies, self.replace = header, copies, replace
         _complete(path)
         state = self._state(mode)
         tidy(path)
@@ -216,7 +232,7 @@ class Build:
         elif self.path.exists() and mode == "overwrite":
             read_meta(self.path)  # nothing else than an index is overwritten
         self.work.mkdir(parents=True)
-        state = {"header": self._header, "base": base, "copies": self._copies, "shards": []}
+        state = {"header": self._header, "base": base, "copies": self._copies, "replace": self.replace, "shards": []}
         write_json(self.work / BUILD, state)
         return state
 
@@ -235,12 +251,24 @@ class Build:
     def _interrupted(self, mode: Mode) -> dict[str, Any]:
         if mode != "resume":
             raise FileExistsError(
-                f"{self.work} holds an interrupted build of {self.path}; choose mode='resume' to go on with it, or "
-                "mode='overwrite' to start anew."
+                f"{self.work} holds an interrupted build of {self.path}: index with mode='resume' to go on with it, or "
+                f"{self.instead()}."
             )
         state: dict[str, Any] = json.loads((self.work / BUILD).read_text(encoding="utf-8"))
         self._same(state["header"])
+        self.replace |= state.get("replace", False)
+        write_json(self.work / BUILD, {**state, "replace": self.replace})
         return state
+
+    def instead(self) -> str:
+        """What can be done instead of going on with a build that was interrupted, in words."""
+        if not (self.path / META).is_file():
+            return "with mode='overwrite' to start anew"
+        docs = read_meta(self.path)["docs"]
+        return (
+            f"give it up by the index's discard(), which keeps the {docs} documents that were indexed before; "
+            "mode='overwrite' drops them too"
+        )
 
     def _same(self, other: dict[str, Any]) -> None:
         """Compare what this build makes with what is there."""
