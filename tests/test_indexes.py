@@ -25,7 +25,7 @@ from lz4.frame import LZ4FrameFile
 
 from pyterrier_lir.columns import VECTOR_COLUMNS
 from pyterrier_lir.indexes import INDEXES, LIRIndex, open_index
-from pyterrier_lir.indexes.search import ENGINES, engines_of
+from pyterrier_lir.indexes.search import ENGINES, engines_of, open_engine
 
 KINDS = {index.KIND: index for index in INDEXES.values()}
 RNG = np.random.default_rng(0)
@@ -428,6 +428,46 @@ def test_bad_documents_are_counted_in_their_own_stream(kind: str, index: LIRInde
         index.indexer(mode="append", include_fields=["text", "year"]).index(more)
 
 
+def test_what_is_deleted_while_an_index_is_compacted_stays_deleted(
+    kind: str, index: LIRIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.delete(["d3"])
+    copied, done = KINDS[kind]._from, []
+
+    def slowly(self: LIRIndex, source: LIRIndex, docids: Any) -> Any:
+        if not done:
+            done.append(KINDS[kind](index.folder).delete(["d9", "d2000"]))
+        return copied(self, source, docids)
+
+    monkeypatch.setattr(KINDS[kind], "_from", slowly)
+    index.compact()
+    assert (done, len(index), index.docids) == ([2], 2_497, 2_499)
+    assert index.docids_of(["d3", "d9", "d2000", "d10"]).tolist() == [-1, -1, -1, 9]
+    monkeypatch.undo()
+    assert index.compact().docids == 2_497
+
+
+def test_an_index_that_is_replaced_while_it_is_compacted_is_the_new_one(
+    kind: str, index: LIRIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.delete(["d3"])
+    alive = KINDS[kind]._alive
+
+    def slowly(self: LIRIndex, count: int) -> Iterator[Any]:
+        docids = list(alive(self, count))
+        yield from docids
+        monkeypatch.undo()
+        new = KINDS[kind](index.folder.with_name("new")).indexer().index(documents(kind, 5))
+        shutil.rmtree(index.folder)
+        new.folder.rename(index.folder)
+
+    monkeypatch.setattr(KINDS[kind], "_alive", slowly)
+    with pytest.raises(OSError, match="was changed meanwhile"):
+        index.compact()
+    assert len(KINDS[kind](index.folder)) == 5
+    assert not index.folder.with_name("x.lir.building").exists()
+
+
 def test_interrupted_copies_are_begun_anew(kind: str, index: LIRIndex, tmp_path: Path) -> None:
     index.delete(["d1"])
     state = json.dumps({"header": {}, "base": [], "copies": True, "shards": []})
@@ -513,6 +553,32 @@ def all_scores(index: LIRIndex, topics: pd.DataFrame) -> pd.DataFrame:
     """Every query with every document, scored from the stored vectors."""
     pairs = topics.merge(pd.DataFrame({"docno": index.docnos_of(np.arange(index.docids))}), how="cross")
     return index.scorer()(pairs)
+
+
+@pytest.mark.parametrize(("kind", "name"), [one for one in engines() if one.values[1] not in ("exact", "flat")])
+def test_an_engine_that_is_made_while_the_index_changes_is_not_kept(
+    kind: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_or_skip(kind, name)
+    path = tmp_path / "x.lir"
+    index = KINDS[kind](path).indexer().index(documents(kind, 1_500))
+    index.delete(["d0", "d1", "d2"])
+    read, done = KINDS[kind].vectors_of if kind != "dense" else KINDS[kind].blocks, []
+
+    def slowly(self: LIRIndex, *args: Any) -> Any:
+        result = list(read(self, *args)) if kind == "dense" else read(self, *args)
+        if not done:
+            done.append(True)
+            KINDS[kind](path).compact()
+        return result
+
+    opened = KINDS[kind](path)
+    assert len(opened) == 1_497
+    monkeypatch.setattr(KINDS[kind], "blocks" if kind == "dense" else "vectors_of", slowly)
+    with pytest.warns(UserWarning, match="it is made anew"):
+        open_engine(opened, name, {})
+    monkeypatch.undo()
+    assert not [file.name for file in (path / "engines").glob("*")]
 
 
 @pytest.mark.parametrize(("kind", "name"), engines())

@@ -49,6 +49,7 @@ class Plan:
         shard_docs: a shard ends with the part of the stream that makes it this long.
         total: number of documents, if it is known, for the progress bar.
         copies: see `storage.Build`.
+        deleted: tells at the end which of the documents are no more; None if all are.
     """
 
     path: Path
@@ -61,6 +62,7 @@ class Plan:
     total: int | None = None
     verbose: bool = False
     copies: bool = False
+    deleted: Callable[[], NDArray[np.bool_] | None] | None = None
 
 
 def build(plan: Plan, docs: Iterable[Document], encode: Encode) -> None:
@@ -83,8 +85,9 @@ def build(plan: Plan, docs: Iterable[Document], encode: Encode) -> None:
             parts = encode(stream)
             while _shard(plan, work, parts, bar):
                 pass
+            deleted = plan.deleted() if plan.deleted else _replaced(work) if work.replace else None
         except BaseException as error:
-            if not work.docs:  # nothing is lost
+            if plan.copies or not work.docs:  # nothing is lost
                 work.abandon()
             elif hasattr(error, "add_note"):
                 error.add_note(
@@ -92,7 +95,7 @@ def build(plan: Plan, docs: Iterable[Document], encode: Encode) -> None:
                     f"{work.instead()}."
                 )
             raise
-    work.finish(_replaced(work) if work.replace else None)
+    work.finish(deleted)
 
 
 def as_documents(docs: Iterable[Document] | pd.DataFrame) -> Iterable[Document]:

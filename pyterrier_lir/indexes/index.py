@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from ..models.scores import pair_scores
 from ..vectors import Vectors, concatenate, take
 from .building import ShardWriter, deleted_of
 from .docnos import Docids, Docnos, Strings, hash_of
-from .storage import META, Mode, Shard, comparable, delete, discard, read_meta, shards_of, stamp_of, tidy
+from .storage import META, Mode, Shard, comparable, delete, discard, docids_stamp, read_meta, shards_of, stamp_of, tidy
 
 if TYPE_CHECKING:
     from .indexer import Indexer
@@ -48,6 +48,7 @@ class LIRIndex(pt.Artifact):
     SETTINGS: ClassVar[tuple[str, ...]]  # of `indexer`, for this kind alone
 
     _stamp: tuple[int, int] | None = None  # of the metadata that was read
+    _docids_stamp: list[tuple[str, int, int]] | None = None
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(Path(path))
@@ -68,6 +69,7 @@ class LIRIndex(pt.Artifact):
         meta = read_meta(self.folder)
         if meta["type"] != self.ARTIFACT_TYPE:
             raise ValueError(f"{self.path} is a {meta['type']}; {type(self).__name__} opens a {self.ARTIFACT_TYPE}.")
+        self._docids_stamp = docids_stamp(self.folder, meta)
         return meta
 
     @cached_property
@@ -252,10 +254,16 @@ class LIRIndex(pt.Artifact):
         """Write the index anew without its deleted documents; docnos stay, docids change."""
         self.refresh()
         if self.deleted is not None:
-            self._copy([self], self.folder, "overwrite")
+            self._copy([self], self.folder, "overwrite", self._deleted_since)
             self.reopen()
         tidy(self.folder)
         return self
+
+    def _deleted_since(self) -> Mask | None:
+        """Of the documents that were there when the index was opened, those that another has deleted since."""
+        self.check_docids()
+        now = deleted_of(self.folder)
+        return None if now is None or self.deleted is None else now[~self.deleted]
 
     @classmethod
     def merge(cls, parts: Sequence[str | os.PathLike[str] | LIRIndex], path: str | os.PathLike[str]) -> Self:
@@ -277,8 +285,10 @@ class LIRIndex(pt.Artifact):
         opened[0]._copy(opened, Path(path), "create")
         return cls(path)
 
-    def _copy(self, sources: Sequence[LIRIndex], path: Path, mode: Mode) -> None:
-        """Write the documents of indexes to another."""
+    def _copy(
+        self, sources: Sequence[LIRIndex], path: Path, mode: Mode, deleted: Callable[[], Mask | None] | None = None
+    ) -> None:
+        """Write the documents of indexes to another; for `deleted` see `building.Plan`."""
         from .building import Plan, build
         from .indexer import header_of
 
@@ -297,7 +307,7 @@ class LIRIndex(pt.Artifact):
                 yield [next(stream) for _ in ids], self._from(source, ids)
 
         plan = Plan(path, mode, header, lambda folder: self._writer(folder, header), tuple(header["fields"]),
-                    copies=True)  # fmt: skip
+                    copies=True, deleted=deleted)  # fmt: skip
         build(plan, docs, encode)
 
     def _from(self, source: LIRIndex, docids: Docids) -> Vectors:
@@ -320,6 +330,15 @@ class LIRIndex(pt.Artifact):
             self.reopen()
         _ = self.meta
         return (self._stamp,)
+
+    def check_docids(self) -> None:
+        """Refuse to keep what was made of the vectors if docids came to mean other documents meanwhile.
+
+        Raises:
+            OSError: if they did, or the index is no more.
+        """
+        if docids_stamp(self.folder, read_meta(self.folder)) != self._docids_stamp:
+            raise OSError(f"{self.path} was changed meanwhile")
 
     def engine_folder(self, name: str) -> Path:
         """Where a search engine keeps what it made of the vectors."""

@@ -94,6 +94,12 @@ def stamp_of(path: Path) -> tuple[int, int] | None:
     return found.st_mtime_ns, found.st_ino
 
 
+def docids_stamp(path: Path, meta: dict[str, Any]) -> list[tuple[str, int, int]]:
+    """What changes whenever docids come to mean other documents, which deletions alone do not do."""
+    files = [(shard, path / shard["name"] / "docnos.rows.npy") for shard in meta["shards"]]
+    return [(s["name"], s["docs"], file.stat().st_mtime_ns if file.is_file() else 0) for s, file in files]
+
+
 def comparable(header: dict[str, Any]) -> dict[str, Any]:
     """What indexes that belong together have in common: a model is known by its weights, wherever it lies.
 
@@ -333,6 +339,7 @@ class Build:
                     (self.work / shard["name"]).rename(self.path / shard["name"])
             shutil.rmtree(self.path / "engines", ignore_errors=True)
             write_json(self.path / META, meta)
+            shutil.rmtree(self.path / "engines", ignore_errors=True)  # made of what was there until the line before
             shutil.rmtree(self.work)
             tidy(self.path)
             return
