@@ -483,6 +483,61 @@ def test_interrupted_copies_are_begun_anew(kind: str, index: LIRIndex, tmp_path:
         index.compact()
 
 
+def test_empty_parts_combine_with_others(kind: str, tmp_path: Path) -> None:
+    empty, part = (KINDS[kind](tmp_path / name).indexer() for name in ("empty", "part"))
+    empty, part = empty.index([]), part.index(documents(kind, 20))
+    expected = part.retriever(num_results=5)(queries(kind))
+    for parts in ([empty, part], [part, empty]):
+        merged = KINDS[kind].merge(parts, tmp_path / "merged")
+        for one in (merged, open_index(parts)):
+            pd.testing.assert_frame_equal(one.retriever(num_results=5)(queries(kind)), expected)
+        shutil.rmtree(tmp_path / "merged")
+    part.indexer(mode="append").index([])
+    pd.testing.assert_frame_equal(part.retriever(num_results=5)(queries(kind)), expected)
+    empty.indexer(mode="append").index(documents(kind, 20))
+    pd.testing.assert_frame_equal(empty.retriever(num_results=5)(queries(kind)), expected)
+    assert files_of(empty.folder) == files_of(part.folder)
+
+
+def test_parts_are_merged_by_the_class_of_all_indexes(kind: str, tmp_path: Path) -> None:
+    parts = [KINDS[kind](tmp_path / str(i)).indexer().index(documents(kind, 10, 10 * i)).folder for i in range(2)]
+    merged = LIRIndex.merge(parts, tmp_path / "both")
+    assert (type(merged), len(merged)) == (KINDS[kind], 20)
+
+
+def test_a_link_to_an_index_stays_a_link(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    real = KINDS[kind](tmp_path / "there" / "y.lir").indexer().index(documents(kind, 20)).folder
+    (tmp_path / "x.lir").symlink_to(real)
+    linked = KINDS[kind](tmp_path / "x.lir")
+    with pytest.raises(ConnectionError):
+        linked.indexer(mode="append", shard_docs=1_024).index(broken_off(documents(kind, 1_030, start=50)))
+    assert [file.name for file in tmp_path.glob("*.building")] == []  # a link may lead to another file system
+    assert len(linked.indexer(mode="resume", shard_docs=1_024).index(documents(kind, 1_030, start=50))) == 1_050
+    linked.delete(["d1"])
+    assert linked.compact().docids == 1_049
+    assert linked.folder.is_symlink()
+    assert len(KINDS[kind](real)) == 1_049
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["there", "x.lir"]
+
+
+def test_resuming_a_complete_index_changes_nothing(kind: str, index: LIRIndex) -> None:
+    before = files_of(index.folder)
+    again = index.indexer(mode="resume", include_fields=["text", "year"])
+    with pytest.warns(UserWarning, match="is complete: nothing was indexed"):
+        assert len(again.index(documents(kind, 2_500))) == 2_500
+    assert files_of(index.folder) == before
+    with pytest.raises(ValueError, match="begun with other settings"):
+        index.indexer(mode="resume").index(documents(kind, 2_500))
+
+
+def test_only_settings_that_differ_are_told(kind: str, tmp_path: Path) -> None:
+    made = KINDS[kind](tmp_path / "x.lir")
+    made.indexer(model={"source": "a", "fingerprint": "1"}).index(documents(kind, 3))
+    with pytest.raises(ValueError, match=r"settings \(model's fingerprint: '1' there, '2' now\)\."):
+        made.indexer(mode="append", model={"source": "b", "fingerprint": "2"}).index(documents(kind, 3, 9))
+
+
 def test_a_model_is_known_by_its_weights_wherever_it_lies(kind: str, tmp_path: Path) -> None:
     parts = [KINDS[kind](tmp_path / str(i)).indexer(model={"source": f"/{i}/model", "fingerprint": "1"})
              .index(documents(kind, 10, 10 * i)) for i in range(2)]  # fmt: skip

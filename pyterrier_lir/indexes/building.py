@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -77,6 +78,9 @@ def build(plan: Plan, docs: Iterable[Document], encode: Encode) -> None:
         TypeError: for docnos that are no strings.
     """
     work = Build(plan.path, plan.mode, plan.header, plan.copies, plan.replace)
+    if work.complete:
+        warnings.warn(f"{plan.path} is complete: nothing was indexed. To add documents: mode='append'.", stacklevel=3)
+        return
     stream = iter(docs)
     with tqdm(total=plan.total, unit="doc", desc="indexing", disable=not plan.verbose) as bar:
         try:

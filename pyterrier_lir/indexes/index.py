@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ from ..models.scores import pair_scores
 from ..vectors import Vectors, concatenate, take
 from .building import ShardWriter, deleted_of
 from .docnos import Docids, Docnos, Strings, hash_of
-from .storage import META, Mode, Shard, comparable, delete, discard, docids_stamp, read_meta, shards_of, stamp_of, tidy
+from .storage import META, Mode, Shard, delete, differences, discard, docids_stamp, read_meta, shards_of, stamp_of, tidy
 
 if TYPE_CHECKING:
     from .indexer import Indexer
@@ -277,13 +277,16 @@ class LIRIndex(pt.Artifact):
             ValueError: if there are none, their settings differ, or two have the same docno.
             FileExistsError: if there is something at `path`.
         """
-        opened = [part if isinstance(part, LIRIndex) else cls(part) for part in parts]
+        from . import open_index
+
+        opened = [open_index(part) if cls is LIRIndex or isinstance(part, LIRIndex) else cls(part) for part in parts]
         if not opened:
             raise ValueError("merge needs at least one index.")
         for part in opened:
             part.refresh()
-        opened[0]._copy(opened, Path(path), "create")
-        return cls(path)
+        whole = next((part for part in opened if part.docids), opened[0])  # which knows the size of vectors
+        whole._copy(opened, Path(path), "create")
+        return cast("Self", type(whole)(path))
 
     def _copy(
         self, sources: Sequence[LIRIndex], path: Path, mode: Mode, deleted: Callable[[], Mask | None] | None = None
@@ -294,9 +297,7 @@ class LIRIndex(pt.Artifact):
 
         header = header_of(self.meta)
         for source in sources:
-            one, other = comparable(header), comparable(header_of(source.meta))
-            if one != other:
-                changed = [name for name in one if one[name] != other.get(name)]
+            if changed := differences(header, header_of(source.meta)):
                 raise ValueError(f"{source.path} and {self.path} differ in {', '.join(changed)}.")
         docs = ({"docno": d, **_fields(source, ids, i)} for source in sources for ids in source._alive(4_096)
                 for i, d in enumerate(source.docnos_of(ids)))  # fmt: skip

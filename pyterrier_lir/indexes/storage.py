@@ -47,8 +47,14 @@ class Shard:
     start: int
 
 
+def _real(path: Path) -> Path:
+    """Where an index lies; a link to it stays as it is."""
+    return path.resolve() if path.is_symlink() else path
+
+
 def building_path(path: Path) -> Path:
-    """Where a build of the index at `path` is under way."""
+    """Where a build of the index at `path` is under way: on its file system, wherever a link leads."""
+    path = _real(path)
     return path.with_name(path.name + ".building")
 
 
@@ -82,7 +88,7 @@ def _complete(path: Path) -> None:
     """Do the last step of a build that was killed before it: what is there is whole, but not in its place."""
     if (building_path(path) / META).is_file():
         with contextlib.suppress(OSError):
-            building_path(path).rename(path)
+            building_path(path).rename(_real(path))
 
 
 def stamp_of(path: Path) -> tuple[int, int] | None:
@@ -109,6 +115,22 @@ def comparable(header: dict[str, Any]) -> dict[str, Any]:
     """
     model = header.get("model", {})
     return {**header, "model": {k: v for k, v in model.items() if k != "source" or not model.get("fingerprint")}}
+
+
+def differences(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """By name the values that keep what two headers describe apart; the size of no vectors, None, fits any.
+
+    >>> differences({"size": None, "config": {"a": 1, "b": 2}}, {"size": 3, "config": {"a": 1, "b": 4}})
+    {"config's b": (2, 4)}
+    """
+    one, other = comparable(one), comparable(other)
+    pairs = {name: (value, other.get(name)) for name, value in one.items()}
+    if None in pairs.get("size", ()):
+        del pairs["size"]
+    for name in ("config", "model"):
+        ours, theirs = pairs.pop(name, ({}, {}))
+        pairs |= {f"{name}'s {key}": (ours.get(key), (theirs or {}).get(key)) for key in {**ours, **(theirs or {})}}
+    return {name: values for name, values in pairs.items() if values[0] != values[1]}
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
@@ -190,6 +212,7 @@ class Build:
         replace: whether documents take the place of those that have their docno.
 
     Attributes:
+        complete: whether there is an index, and no build of it to go on with.
         replace: as given, or as it was when an interrupted build that goes on was begun.
         docs: documents that are already in complete shards of this build; the stream begins with them.
         start: docid of the first document that this build adds.
@@ -205,8 +228,9 @@ class Build:
     ) -> None:
         if mode not in MODES:
             raise ValueError(f"mode={mode!r}; allowed: {', '.join(map(repr, MODES))}.")
-        self.path, self.work = path, building_path(path)
+        self.path, self.work = _real(path), building_path(path)
         self._header, self._copies, self.replace = header, copies, replace
+        self.complete = False
         _complete(path)
         state = self._state(mode)
         tidy(path)
@@ -230,7 +254,8 @@ class Build:
             self._same(meta)
             base = meta["shards"]
             if mode == "resume":
-                raise FileExistsError(f"{self.path} is complete: there is nothing to resume.")
+                self.complete = True
+                return {"base": base, "shards": []}
         elif mode == "append":
             read_meta(self.path)
         elif self.path.exists() and mode != "overwrite" and any(self.path.iterdir()):
@@ -278,11 +303,12 @@ class Build:
 
     def _same(self, other: dict[str, Any]) -> None:
         """Compare what this build makes with what is there."""
-        one, there = comparable(self._header), comparable(other)
-        changed = [name for name, value in one.items() if there.get(name) != value]
+        changed = differences(self._header, other)
         if changed:
-            told = "; ".join(f"{name}: {other.get(name)!r} there, {self._header[name]!r} now" for name in changed)
+            told = "; ".join(f"{name}: {there!r} there, {now!r} now" for name, (now, there) in changed.items())
             raise ValueError(f"{self.path} was begun with other settings ({told}).")
+        if self._header.get("size", 0) is None:  # of an empty stream
+            self._header = {**self._header, "size": other["size"]}
 
     @contextmanager
     def shard(self) -> Iterator[tuple[Path, Callable[[int], None]]]:
