@@ -153,6 +153,8 @@ BAD = {
     "a docno of an earlier shard": (lambda docs: docs[1_500].update(docno="d1"), ValueError, "docno 'd1' is in the index already"),
     "an empty docno": (lambda docs: docs[7].update(docno=""), ValueError, "Document 7 of the stream has no docno"),
     "a number as docno": (lambda docs: docs[7].update(docno=7), TypeError, "has docno 7; a docno is a string"),
+    "a docno that is no Unicode": (lambda docs: docs[7].update(docno="d\ud800"), ValueError, r"Document 'd\\ud800' has docno="),
+    "a field that is no Unicode": (lambda docs: docs[9].update(text="a\ud800"), ValueError, "Document 'd9' has text="),
     "a missing field": (lambda docs: docs[9].pop("text"), ValueError, "Document 'd9' has text=None"),
 }  # fmt: skip
 
@@ -168,6 +170,35 @@ def test_bad_documents_are_named(case: str, kind: str, tmp_path: Path) -> None:
     assert not index.built()
     with pytest.raises(FileNotFoundError, match=r"is incomplete.*mode='resume'|is no index"):
         len(index)
+
+
+@pytest.mark.parametrize("docs", ["text", {"docno": "d1"}, pd.Series(["d1"])], ids=["text", "dict", "Series"])
+def test_what_is_no_stream_of_documents_is_refused(docs: Any, kind: str, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=f"an iterable of dictionaries or a data frame, not a {type(docs).__name__}"):
+        KINDS[kind](tmp_path / "x.lir").indexer().index(docs)
+
+
+def test_vectors_may_be_lists(kind: str, tmp_path: Path) -> None:
+    docs, column = documents(kind, 20), VECTOR_COLUMNS[kind][1]
+    expected = KINDS[kind](tmp_path / "x.lir").indexer().index(docs).folder
+    lists = [{**doc, column: doc[column] if kind == "sparse" else doc[column].tolist()} for doc in docs]
+    found = KINDS[kind](tmp_path / "y.lir").indexer().index(lists).folder
+    assert files_of(found) == files_of(expected)
+
+
+def test_a_first_document_without_vectors_is_named(kind: str, tmp_path: Path) -> None:
+    docs = documents(kind, 3)
+    docs[0][VECTOR_COLUMNS[kind][1]] = None
+    with pytest.raises((ValueError, TypeError), match="'d0'"):
+        KINDS[kind](tmp_path / "x.lir").indexer().index(docs)
+
+
+def test_the_names_of_stored_fields_are_checked(kind: str, tmp_path: Path) -> None:
+    made = KINDS[kind](tmp_path / "x.lir")
+    docs = [{**doc, "a/b": "c"} for doc in documents(kind, 3)]
+    with pytest.raises(ValueError, match="The field 'a/b' cannot be stored"):
+        made.indexer(include_fields=["a/b"]).index(docs)
+    assert made.indexer(include_fields="text").index(docs).meta["fields"] == ["text"]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

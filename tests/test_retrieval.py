@@ -413,3 +413,9 @@ def test_no_queries_need_no_model(tmp_path: Path) -> None:
     found = LIRRetriever("no/such-model", tmp_path / "no.lir")(pd.DataFrame({"qid": [], "query": []}, dtype=str))
     assert found.empty
     assert list(found.columns) == ["qid", "query", "docno", "score", "rank"]
+
+
+def test_a_document_without_docno_is_refused_by_its_place(tiny: Tiny, tmp_path: Path) -> None:
+    docs = [{"docno": "d1", "text": "a"}, {"text": "b"}]
+    with pytest.raises(ValueError, match="Document 1 of the stream has no docno"):
+        LIRIndexer(tiny("dense"), tmp_path / "x.lir", device="cpu").index(docs)

@@ -103,7 +103,13 @@ def build(plan: Plan, docs: Iterable[Document], encode: Encode) -> None:
 
 
 def as_documents(docs: Iterable[Document] | pd.DataFrame) -> Iterable[Document]:
-    """Documents as dictionaries, of a data frame its rows."""
+    """Documents as dictionaries, of a data frame its rows.
+
+    Raises:
+        TypeError: for what is one document, or a text.
+    """
+    if isinstance(docs, (str, bytes, dict, pd.Series)):
+        raise TypeError(f"Documents are an iterable of dictionaries or a data frame, not a {type(docs).__name__}.")
     return cast("list[Document]", docs.to_dict("records")) if isinstance(docs, pd.DataFrame) else docs
 
 
@@ -150,6 +156,7 @@ def _docno(doc: Document, number: int) -> str:
         raise ValueError(f"Document {number} of the stream has no docno.")
     if not isinstance(docno, str):
         raise TypeError(f"Document {number} of the stream has docno {docno!r}; a docno is a string.")
+    _check_utf8(docno, docno, "docno")
     return docno
 
 
@@ -157,7 +164,16 @@ def _field(doc: Document, name: str) -> str:
     value = doc.get(name)
     if not isinstance(value, str):
         raise ValueError(f"Document {doc['docno']!r} has {name}={value!r}; stored fields are strings.")
+    _check_utf8(value, doc["docno"], name)
     return value
+
+
+def _check_utf8(value: str, docno: str, name: str) -> None:
+    """Refuse strings that cannot be stored."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"Document {docno!r} has {name}={value!r}, which is no Unicode text ({error}).") from error
 
 
 def _check_new(names: Sequence[str], work: Build, plan: Plan) -> None:
