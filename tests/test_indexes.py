@@ -26,7 +26,7 @@ from lz4.frame import LZ4FrameFile
 from pyterrier_lir import BiEncoderConfig, LIRDenseIndex, LIRRetriever
 from pyterrier_lir.columns import VECTOR_COLUMNS
 from pyterrier_lir.indexes import INDEXES, LIRIndex, open_index
-from pyterrier_lir.indexes.search import ENGINES, engines_of
+from pyterrier_lir.indexes.search import ENGINES, engines_of, open_engine
 
 KINDS = {index.KIND: index for index in INDEXES.values()}
 RNG = np.random.default_rng(0)
@@ -154,6 +154,8 @@ BAD = {
     "a docno of an earlier shard": (lambda docs: docs[1_500].update(docno="d1"), ValueError, "docno 'd1' is in the index already"),
     "an empty docno": (lambda docs: docs[7].update(docno=""), ValueError, "Document 7 of the stream has no docno"),
     "a number as docno": (lambda docs: docs[7].update(docno=7), TypeError, "has docno 7; a docno is a string"),
+    "a docno that is no Unicode": (lambda docs: docs[7].update(docno="d\ud800"), ValueError, r"Document 'd\\ud800' has docno="),
+    "a field that is no Unicode": (lambda docs: docs[9].update(text="a\ud800"), ValueError, "Document 'd9' has text="),
     "a missing field": (lambda docs: docs[9].pop("text"), ValueError, "Document 'd9' has text=None"),
 }  # fmt: skip
 
@@ -167,8 +169,37 @@ def test_bad_documents_are_named(case: str, kind: str, tmp_path: Path) -> None:
     with pytest.raises(error, match=message):
         index.indexer(shard_docs=1_024, include_fields=["text"]).index(docs)
     assert not index.built()
-    with pytest.raises(FileNotFoundError, match=r"is incomplete.*mode='resume'"):
+    with pytest.raises(FileNotFoundError, match=r"is incomplete.*mode='resume'|is no index"):
         len(index)
+
+
+@pytest.mark.parametrize("docs", ["text", {"docno": "d1"}, pd.Series(["d1"])], ids=["text", "dict", "Series"])
+def test_what_is_no_stream_of_documents_is_refused(docs: Any, kind: str, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=f"an iterable of dictionaries or a data frame, not a {type(docs).__name__}"):
+        KINDS[kind](tmp_path / "x.lir").indexer().index(docs)
+
+
+def test_vectors_may_be_lists(kind: str, tmp_path: Path) -> None:
+    docs, column = documents(kind, 20), VECTOR_COLUMNS[kind][1]
+    expected = KINDS[kind](tmp_path / "x.lir").indexer().index(docs).folder
+    lists = [{**doc, column: doc[column] if kind == "sparse" else doc[column].tolist()} for doc in docs]
+    found = KINDS[kind](tmp_path / "y.lir").indexer().index(lists).folder
+    assert files_of(found) == files_of(expected)
+
+
+def test_a_first_document_without_vectors_is_named(kind: str, tmp_path: Path) -> None:
+    docs = documents(kind, 3)
+    docs[0][VECTOR_COLUMNS[kind][1]] = None
+    with pytest.raises((ValueError, TypeError), match="'d0'"):
+        KINDS[kind](tmp_path / "x.lir").indexer().index(docs)
+
+
+def test_the_names_of_stored_fields_are_checked(kind: str, tmp_path: Path) -> None:
+    made = KINDS[kind](tmp_path / "x.lir")
+    docs = [{**doc, "a/b": "c"} for doc in documents(kind, 3)]
+    with pytest.raises(ValueError, match="The field 'a/b' cannot be stored"):
+        made.indexer(include_fields=["a/b"]).index(docs)
+    assert made.indexer(include_fields="text").index(docs).meta["fields"] == ["text"]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -361,9 +392,112 @@ def test_builds_killed_before_their_last_steps_are_whole(kind: str, tmp_path: Pa
     index.folder.rename(building)  # killed between the two renames
     (building / "build.json").write_text('{"base": [], "copies": false, "shards": []}')
     assert len(KINDS[kind](tmp_path / "x.lir")) == 40
-    (tmp_path / "x.lir.old").mkdir()  # killed before what was replaced was removed
+    (index.folder / ".replaced-by-build").mkdir()  # killed before what was replaced was removed
     assert files_of(index.compact().folder) == expected
     assert sorted(file.name for file in tmp_path.iterdir()) == ["x.lir"]
+
+
+def test_what_lies_beside_an_index_is_never_removed(kind: str, index: LIRIndex, tmp_path: Path) -> None:
+    backup = tmp_path / "x.lir.old"
+    shutil.copytree(index.folder, backup)
+    before = files_of(backup)
+    index.delete(["d1"])
+    index.compact()
+    with pytest.raises(FileExistsError, match="already holds an index"):
+        index.indexer().index(documents(kind, 3))
+    index.indexer(mode="overwrite").index(documents(kind, 3))
+    assert files_of(backup) == before
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["x.lir", "x.lir.old"]
+
+
+def test_an_index_killed_while_it_is_replaced_is_the_new_one(kind: str, index: LIRIndex, tmp_path: Path) -> None:
+    new = KINDS[kind](tmp_path / "new.lir").indexer().index(documents(kind, 7)).folder
+    new.rename(tmp_path / "x.lir.building")
+    index.folder.rename(tmp_path / "x.lir.building" / ".replaced-by-build")  # killed between the two renames
+    again = KINDS[kind](tmp_path / "x.lir")
+    assert len(again) == 7
+    again.delete(["d1"])
+    assert not (again.folder / ".replaced-by-build").exists()
+
+
+def broken_off(docs: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    yield from docs
+    raise ConnectionError("the line is cut")
+
+
+def test_an_append_that_goes_on_still_replaces(kind: str, index: LIRIndex) -> None:
+    settings: dict[str, Any] = {"include_fields": ["text", "year"], "shard_docs": 1_024}
+    changed = documents(kind, 2_048)
+    with pytest.raises(ConnectionError):
+        index.indexer(mode="append", replace=True, **settings).index(broken_off(changed[:1_500]))
+    index.indexer(mode="resume", **settings).index(changed)
+    assert len(index) == 2_500
+    assert len({doc["docno"] for doc in index.get_corpus_iter()}) == 2_500
+
+
+def test_an_interrupted_append_is_given_up_without_losing_what_was_there(kind: str, index: LIRIndex) -> None:
+    settings: dict[str, Any] = {"include_fields": ["text", "year"], "shard_docs": 1_024}
+    before = files_of(index.folder)
+    more = documents(kind, 1_600, start=5_000)
+    with pytest.raises(ConnectionError) as caught:
+        index.indexer(mode="append", **settings).index(broken_off(more))
+    if hasattr(caught.value, "__notes__"):
+        assert "discard(), which keeps the 2500 documents" in caught.value.__notes__[0]
+    with pytest.raises(FileExistsError, match=r"discard\(\), which keeps the 2500 .*'overwrite' drops them"):
+        index.indexer(mode="append", **settings).index(more)
+    with pytest.raises(ValueError, match=r"same stream, or give it up by the index's discard\(\)"):
+        index.indexer(mode="resume", **settings).index(more[1:])
+    (index.folder.with_name("x.lir.building") / "00003").rename(index.folder / "00003")  # killed at its end
+    assert len(index.discard()) == 2_500
+    assert files_of(index.folder) == before
+    assert len(index.indexer(mode="append", **settings).index(more)) == 4_100
+
+
+def test_bad_documents_are_counted_in_their_own_stream(kind: str, index: LIRIndex) -> None:
+    more = documents(kind, 20, start=5_000)
+    more[7]["docno"] = ""
+    with pytest.raises(ValueError, match="Document 7 of the stream has no docno"):
+        index.indexer(mode="append", include_fields=["text", "year"]).index(more)
+
+
+def test_what_is_deleted_while_an_index_is_compacted_stays_deleted(
+    kind: str, index: LIRIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.delete(["d3"])
+    copied, done = KINDS[kind]._from, []
+
+    def slowly(self: LIRIndex, source: LIRIndex, docids: Any) -> Any:
+        if not done:
+            done.append(KINDS[kind](index.folder).delete(["d9", "d2000"]))
+        return copied(self, source, docids)
+
+    monkeypatch.setattr(KINDS[kind], "_from", slowly)
+    index.compact()
+    assert (done, len(index), index.docids) == ([2], 2_497, 2_499)
+    assert index.docids_of(["d3", "d9", "d2000", "d10"]).tolist() == [-1, -1, -1, 9]
+    monkeypatch.undo()
+    assert index.compact().docids == 2_497
+
+
+def test_an_index_that_is_replaced_while_it_is_compacted_is_the_new_one(
+    kind: str, index: LIRIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.delete(["d3"])
+    alive = KINDS[kind]._alive
+
+    def slowly(self: LIRIndex, count: int) -> Iterator[Any]:
+        docids = list(alive(self, count))
+        yield from docids
+        monkeypatch.undo()
+        new = KINDS[kind](index.folder.with_name("new")).indexer().index(documents(kind, 5))
+        shutil.rmtree(index.folder)
+        new.folder.rename(index.folder)
+
+    monkeypatch.setattr(KINDS[kind], "_alive", slowly)
+    with pytest.raises(OSError, match="was changed meanwhile"):
+        index.compact()
+    assert len(KINDS[kind](index.folder)) == 5
+    assert not index.folder.with_name("x.lir.building").exists()
 
 
 def test_interrupted_copies_are_begun_anew(kind: str, index: LIRIndex, tmp_path: Path) -> None:
@@ -379,6 +513,61 @@ def test_interrupted_copies_are_begun_anew(kind: str, index: LIRIndex, tmp_path:
     index.delete(["d2"])
     with pytest.raises(FileExistsError, match="interrupted build"):
         index.compact()
+
+
+def test_empty_parts_combine_with_others(kind: str, tmp_path: Path) -> None:
+    empty, part = (KINDS[kind](tmp_path / name).indexer() for name in ("empty", "part"))
+    empty, part = empty.index([]), part.index(documents(kind, 20))
+    expected = part.retriever(num_results=5)(queries(kind))
+    for parts in ([empty, part], [part, empty]):
+        merged = KINDS[kind].merge(parts, tmp_path / "merged")
+        for one in (merged, open_index(parts)):
+            pd.testing.assert_frame_equal(one.retriever(num_results=5)(queries(kind)), expected)
+        shutil.rmtree(tmp_path / "merged")
+    part.indexer(mode="append").index([])
+    pd.testing.assert_frame_equal(part.retriever(num_results=5)(queries(kind)), expected)
+    empty.indexer(mode="append").index(documents(kind, 20))
+    pd.testing.assert_frame_equal(empty.retriever(num_results=5)(queries(kind)), expected)
+    assert files_of(empty.folder) == files_of(part.folder)
+
+
+def test_parts_are_merged_by_the_class_of_all_indexes(kind: str, tmp_path: Path) -> None:
+    parts = [KINDS[kind](tmp_path / str(i)).indexer().index(documents(kind, 10, 10 * i)).folder for i in range(2)]
+    merged = LIRIndex.merge(parts, tmp_path / "both")
+    assert (type(merged), len(merged)) == (KINDS[kind], 20)
+
+
+def test_a_link_to_an_index_stays_a_link(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    real = KINDS[kind](tmp_path / "there" / "y.lir").indexer().index(documents(kind, 20)).folder
+    (tmp_path / "x.lir").symlink_to(real)
+    linked = KINDS[kind](tmp_path / "x.lir")
+    with pytest.raises(ConnectionError):
+        linked.indexer(mode="append", shard_docs=1_024).index(broken_off(documents(kind, 1_030, start=50)))
+    assert [file.name for file in tmp_path.glob("*.building")] == []  # a link may lead to another file system
+    assert len(linked.indexer(mode="resume", shard_docs=1_024).index(documents(kind, 1_030, start=50))) == 1_050
+    linked.delete(["d1"])
+    assert linked.compact().docids == 1_049
+    assert linked.folder.is_symlink()
+    assert len(KINDS[kind](real)) == 1_049
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["there", "x.lir"]
+
+
+def test_resuming_a_complete_index_changes_nothing(kind: str, index: LIRIndex) -> None:
+    before = files_of(index.folder)
+    again = index.indexer(mode="resume", include_fields=["text", "year"])
+    with pytest.warns(UserWarning, match="is complete: nothing was indexed"):
+        assert len(again.index(documents(kind, 2_500))) == 2_500
+    assert files_of(index.folder) == before
+    with pytest.raises(ValueError, match="begun with other settings"):
+        index.indexer(mode="resume").index(documents(kind, 2_500))
+
+
+def test_only_settings_that_differ_are_told(kind: str, tmp_path: Path) -> None:
+    made = KINDS[kind](tmp_path / "x.lir")
+    made.indexer(model={"source": "a", "fingerprint": "1"}).index(documents(kind, 3))
+    with pytest.raises(ValueError, match=r"settings \(model's fingerprint: '1' there, '2' now\)\."):
+        made.indexer(mode="append", model={"source": "b", "fingerprint": "2"}).index(documents(kind, 3, 9))
 
 
 def test_a_model_is_known_by_its_weights_wherever_it_lies(kind: str, tmp_path: Path) -> None:
@@ -451,6 +640,32 @@ def all_scores(index: LIRIndex, topics: pd.DataFrame) -> pd.DataFrame:
     """Every query with every document, scored from the stored vectors."""
     pairs = topics.merge(pd.DataFrame({"docno": index.docnos_of(np.arange(index.docids))}), how="cross")
     return index.scorer()(pairs)
+
+
+@pytest.mark.parametrize(("kind", "name"), [one for one in engines() if one.values[1] not in ("exact", "flat")])
+def test_an_engine_that_is_made_while_the_index_changes_is_not_kept(
+    kind: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_or_skip(kind, name)
+    path = tmp_path / "x.lir"
+    index = KINDS[kind](path).indexer().index(documents(kind, 1_500))
+    index.delete(["d0", "d1", "d2"])
+    read, done = KINDS[kind].vectors_of if kind != "dense" else KINDS[kind].blocks, []
+
+    def slowly(self: LIRIndex, *args: Any) -> Any:
+        result = list(read(self, *args)) if kind == "dense" else read(self, *args)
+        if not done:
+            done.append(True)
+            KINDS[kind](path).compact()
+        return result
+
+    opened = KINDS[kind](path)
+    assert len(opened) == 1_497
+    monkeypatch.setattr(KINDS[kind], "blocks" if kind == "dense" else "vectors_of", slowly)
+    with pytest.warns(UserWarning, match="it is made anew"):
+        open_engine(opened, name, {})
+    monkeypatch.undo()
+    assert not [file.name for file in (path / "engines").glob("*")]
 
 
 @pytest.mark.parametrize(("kind", "name"), engines())

@@ -429,3 +429,9 @@ def test_vectors_alone_do_not_pass_for_those_that_are_compared_otherwise(
     assert len((encoder.query_encoder() >> index.retriever(any_model=True))(topics))
     (encoder.doc_encoder() >> index.indexer(encoder=encoder, mode="overwrite")).index(corpus)
     assert len((encoder.query_encoder() >> index.retriever())(topics))
+
+
+def test_a_document_without_docno_is_refused_by_its_place(tiny: Tiny, tmp_path: Path) -> None:
+    docs = [{"docno": "d1", "text": "a"}, {"text": "b"}]
+    with pytest.raises(ValueError, match="Document 1 of the stream has no docno"):
+        LIRIndexer(tiny("dense"), tmp_path / "x.lir", device="cpu").index(docs)

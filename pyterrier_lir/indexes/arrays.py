@@ -101,19 +101,23 @@ def map_array(path: Path) -> NDArray[Any]:
     return cast("NDArray[Any]", array)
 
 
-def kept_arrays(folder: Path, names: Sequence[str], write: Callable[[Path], None]) -> dict[str, NDArray[Any]]:
+def kept_arrays(
+    folder: Path, names: Sequence[str], write: Callable[[Path], None], check: Callable[[], None]
+) -> dict[str, NDArray[Any]]:
     """The arrays in a folder, memory-mapped; if there is none, it is made once, beside it and renamed.
 
     Args:
         folder, names: `name.npy` in the folder.
         write: makes the files in the folder that it is given; where none can be made, in a temporary one, from which
             they are read into memory.
+        check: raises OSError if what was made is not to be kept.
     """
     if not folder.is_dir():
         part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
         try:
             part.mkdir(parents=True)
             write(part)
+            check()
             with contextlib.suppress(OSError):  # another process was faster
                 part.rename(folder)
             shutil.rmtree(part, ignore_errors=True)

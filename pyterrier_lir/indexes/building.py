@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -49,6 +50,7 @@ class Plan:
         shard_docs: a shard ends with the part of the stream that makes it this long.
         total: number of documents, if it is known, for the progress bar.
         copies: see `storage.Build`.
+        deleted: tells at the end which of the documents are no more; None if all are.
     """
 
     path: Path
@@ -61,6 +63,7 @@ class Plan:
     total: int | None = None
     verbose: bool = False
     copies: bool = False
+    deleted: Callable[[], NDArray[np.bool_] | None] | None = None
 
 
 def build(plan: Plan, docs: Iterable[Document], encode: Encode) -> None:
@@ -74,7 +77,10 @@ def build(plan: Plan, docs: Iterable[Document], encode: Encode) -> None:
             interruption.
         TypeError: for docnos that are no strings.
     """
-    work = Build(plan.path, plan.mode, plan.header, plan.copies)
+    work = Build(plan.path, plan.mode, plan.header, plan.copies, plan.replace)
+    if work.complete:
+        warnings.warn(f"{plan.path} is complete: nothing was indexed. To add documents: mode='append'.", stacklevel=3)
+        return
     stream = iter(docs)
     with tqdm(total=plan.total, unit="doc", desc="indexing", disable=not plan.verbose) as bar:
         try:
@@ -83,19 +89,27 @@ def build(plan: Plan, docs: Iterable[Document], encode: Encode) -> None:
             parts = encode(stream)
             while _shard(plan, work, parts, bar):
                 pass
+            deleted = plan.deleted() if plan.deleted else _replaced(work) if work.replace else None
         except BaseException as error:
-            if not work.docs:  # nothing is lost
+            if plan.copies or not work.docs:  # nothing is lost
                 work.abandon()
             elif hasattr(error, "add_note"):
                 error.add_note(
-                    f"{work.docs} documents are safe in {work.work}: index again with mode='resume', or 'overwrite'."
+                    f"{work.docs} documents are safe in {work.work}: index again with mode='resume' to go on, or "
+                    f"{work.instead()}."
                 )
             raise
-    work.finish(_replaced(work) if plan.replace else None)
+    work.finish(deleted)
 
 
 def as_documents(docs: Iterable[Document] | pd.DataFrame) -> Iterable[Document]:
-    """Documents as dictionaries, of a data frame its rows."""
+    """Documents as dictionaries, of a data frame its rows.
+
+    Raises:
+        TypeError: for what is one document, or a text.
+    """
+    if isinstance(docs, (str, bytes, dict, pd.Series)):
+        raise TypeError(f"Documents are an iterable of dictionaries or a data frame, not a {type(docs).__name__}.")
     return cast("list[Document]", docs.to_dict("records")) if isinstance(docs, pd.DataFrame) else docs
 
 
@@ -108,10 +122,10 @@ def _shard(plan: Plan, work: Build, parts: Iterator[tuple[list[Document], Vector
         names: list[str] = []
         with plan.writer(folder) as writer:
             for docs, vectors in parts:
-                fresh = [_docno(doc, len(names) + i + work.start + work.docs) for i, doc in enumerate(docs)]
+                fresh = [_docno(doc, len(names) + i + work.docs) for i, doc in enumerate(docs)]
                 names += fresh
                 docnos.update(dict.fromkeys(fresh))
-                if len(docnos) < len(names) and not plan.replace:
+                if len(docnos) < len(names) and not work.replace:
                     repeated_docno = Counter(names).most_common(1)[0][0]
                     raise ValueError(f"docno {repeated_docno!r} comes twice; {_ONCE}")
                 for name in plan.fields:
@@ -127,7 +141,7 @@ def _shard(plan: Plan, work: Build, parts: Iterator[tuple[list[Document], Vector
             Docnos.write(folder, names)
             for name in plan.fields:
                 Strings.write(folder, f"field.{name}", texts[name])
-            if not plan.replace:
+            if not work.replace:
                 _check_new(names, work, plan)
             whole(len(names))
     return more
@@ -142,6 +156,7 @@ def _docno(doc: Document, number: int) -> str:
         raise ValueError(f"Document {number} of the stream has no docno.")
     if not isinstance(docno, str):
         raise TypeError(f"Document {number} of the stream has docno {docno!r}; a docno is a string.")
+    _check_utf8(docno, docno, "docno")
     return docno
 
 
@@ -149,7 +164,16 @@ def _field(doc: Document, name: str) -> str:
     value = doc.get(name)
     if not isinstance(value, str):
         raise ValueError(f"Document {doc['docno']!r} has {name}={value!r}; stored fields are strings.")
+    _check_utf8(value, doc["docno"], name)
     return value
+
+
+def _check_utf8(value: str, docno: str, name: str) -> None:
+    """Refuse strings that cannot be stored."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"Document {docno!r} has {name}={value!r}, which is no Unicode text ({error}).") from error
 
 
 def _check_new(names: Sequence[str], work: Build, plan: Plan) -> None:
@@ -210,5 +234,5 @@ def _skip(stream: Iterator[Document], work: Build) -> None:
         if len(passed) < shard.docs or str(passed[-1].get("docno")) != last:
             raise ValueError(
                 f"The documents are not those of the interrupted build: document {done} was {last!r} then. Give the "
-                "same stream, or start anew with mode='overwrite'."
+                f"same stream, or {work.instead()}."
             )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ from ..models.scores import pair_scores
 from ..vectors import Vectors, concatenate, take
 from .building import ShardWriter, deleted_of
 from .docnos import Docids, Docnos, Strings, hash_of
-from .storage import META, Mode, Shard, comparable, delete, read_meta, shards_of, stamp_of, tidy
+from .storage import META, Mode, Shard, delete, differences, discard, docids_stamp, read_meta, shards_of, stamp_of, tidy
 
 if TYPE_CHECKING:
     from .indexer import Indexer
@@ -48,6 +48,7 @@ class LIRIndex(pt.Artifact):
     SETTINGS: ClassVar[tuple[str, ...]]  # of `indexer`, for this kind alone
 
     _stamp: tuple[int, int] | None = None  # of the metadata that was read
+    _docids_stamp: list[tuple[str, int, int]] | None = None
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(Path(path))
@@ -68,6 +69,7 @@ class LIRIndex(pt.Artifact):
         meta = read_meta(self.folder)
         if meta["type"] != self.ARTIFACT_TYPE:
             raise ValueError(f"{self.path} is a {meta['type']}; {type(self).__name__} opens a {self.ARTIFACT_TYPE}.")
+        self._docids_stamp = docids_stamp(self.folder, meta)
         return meta
 
     @cached_property
@@ -242,14 +244,26 @@ class LIRIndex(pt.Artifact):
             self.reopen()
         return len(found)
 
+    def discard(self) -> Self:
+        """Give up a build that was interrupted, such as an append; the documents that were there before it stay."""
+        discard(self.folder)
+        self.reopen()
+        return self
+
     def compact(self) -> Self:
         """Write the index anew without its deleted documents; docnos stay, docids change."""
         self.refresh()
         if self.deleted is not None:
-            self._copy([self], self.folder, "overwrite")
+            self._copy([self], self.folder, "overwrite", self._deleted_since)
             self.reopen()
         tidy(self.folder)
         return self
+
+    def _deleted_since(self) -> Mask | None:
+        """Of the documents that were there when the index was opened, those that another has deleted since."""
+        self.check_docids()
+        now = deleted_of(self.folder)
+        return None if now is None or self.deleted is None else now[~self.deleted]
 
     @classmethod
     def merge(cls, parts: Sequence[str | os.PathLike[str] | LIRIndex], path: str | os.PathLike[str]) -> Self:
@@ -263,24 +277,27 @@ class LIRIndex(pt.Artifact):
             ValueError: if there are none, their settings differ, or two have the same docno.
             FileExistsError: if there is something at `path`.
         """
-        opened = [part if isinstance(part, LIRIndex) else cls(part) for part in parts]
+        from . import open_index
+
+        opened = [open_index(part) if cls is LIRIndex or isinstance(part, LIRIndex) else cls(part) for part in parts]
         if not opened:
             raise ValueError("merge needs at least one index.")
         for part in opened:
             part.refresh()
-        opened[0]._copy(opened, Path(path), "create")
-        return cls(path)
+        whole = next((part for part in opened if part.docids), opened[0])  # which knows the size of vectors
+        whole._copy(opened, Path(path), "create")
+        return cast("Self", type(whole)(path))
 
-    def _copy(self, sources: Sequence[LIRIndex], path: Path, mode: Mode) -> None:
-        """Write the documents of indexes to another."""
+    def _copy(
+        self, sources: Sequence[LIRIndex], path: Path, mode: Mode, deleted: Callable[[], Mask | None] | None = None
+    ) -> None:
+        """Write the documents of indexes to another; for `deleted` see `building.Plan`."""
         from .building import Plan, build
         from .indexer import header_of
 
         header = header_of(self.meta)
         for source in sources:
-            one, other = comparable(header), comparable(header_of(source.meta))
-            if one != other:
-                changed = [name for name in one if one[name] != other.get(name)]
+            if changed := differences(header, header_of(source.meta)):
                 raise ValueError(f"{source.path} and {self.path} differ in {', '.join(changed)}.")
         docs = ({"docno": d, **_fields(source, ids, i)} for source in sources for ids in source._alive(4_096)
                 for i, d in enumerate(source.docnos_of(ids)))  # fmt: skip
@@ -291,7 +308,7 @@ class LIRIndex(pt.Artifact):
                 yield [next(stream) for _ in ids], self._from(source, ids)
 
         plan = Plan(path, mode, header, lambda folder: self._writer(folder, header), tuple(header["fields"]),
-                    copies=True)  # fmt: skip
+                    copies=True, deleted=deleted)  # fmt: skip
         build(plan, docs, encode)
 
     def _from(self, source: LIRIndex, docids: Docids) -> Vectors:
@@ -314,6 +331,15 @@ class LIRIndex(pt.Artifact):
             self.reopen()
         _ = self.meta
         return (self._stamp,)
+
+    def check_docids(self) -> None:
+        """Refuse to keep what was made of the vectors if docids came to mean other documents meanwhile.
+
+        Raises:
+            OSError: if they did, or the index is no more.
+        """
+        if docids_stamp(self.folder, read_meta(self.folder)) != self._docids_stamp:
+            raise OSError(f"{self.path} was changed meanwhile")
 
     def engine_folder(self, name: str) -> Path:
         """Where a search engine keeps what it made of the vectors."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sized
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import pandas as pd
 import pyterrier as pt
 
@@ -62,7 +63,7 @@ class Indexer(Drawn, pt.Indexer):
         index: LIRIndex,
         *,
         mode: Mode = "create",
-        include_fields: Iterable[str] = (),
+        include_fields: Iterable[str] | str = (),
         replace: bool = False,
         encoder: Encoder | None = None,
         config: BiEncoderConfig | None = None,
@@ -72,7 +73,8 @@ class Indexer(Drawn, pt.Indexer):
         **settings: Any,
     ) -> None:
         self.index_ = index
-        self.mode, self.include_fields, self.replace = mode, tuple(include_fields), replace
+        fields = [include_fields] if isinstance(include_fields, str) else include_fields
+        self.mode, self.include_fields, self.replace = mode, tuple(fields), replace
         self.encoder, self.config, self.model = encoder, config, model or {}
         self.shard_docs, self.verbose = shard_docs, verbose
         if encoder is not None and (config is not None or model is not None):
@@ -95,7 +97,7 @@ class Indexer(Drawn, pt.Indexer):
                 f"Documents have no {column!r} (they have: {', '.join(first)}); put a doc_encoder() in front."
             )
         config = self.encoder.config() if self.encoder else self.config or default_config(self.index_.KIND)
-        size = None if first is None or self.index_.KIND == "sparse" else int(pd.Series([first[column]])[0].shape[-1])
+        size = None if first is None or self.index_.KIND == "sparse" else _size(first[column])
         made_by, own = (self.encoder.record() if self.encoder else self.model), dict(self.settings)
         if self.encoder and self.index_.KIND == "sparse":
             own["terms"] = self.encoder.terms()
@@ -106,10 +108,8 @@ class Indexer(Drawn, pt.Indexer):
 
         def encode(docs: Iterator[Document]) -> Iterator[tuple[list[Document], Vectors]]:
             while part := list(islice(docs, _ROWS)):
-                read = [column, f"{column}_toks"] if config.exact_match else [column]
-                frame = pd.DataFrame({"docno": [doc.get("docno") for doc in part],
-                                      **{name: pd.Series([doc.get(name) for doc in part], dtype=object)
-                                         for name in read}})  # fmt: skip
+                read = ["docno", column, *([f"{column}_toks"] if config.exact_match else [])]
+                frame = pd.DataFrame({name: pd.Series([doc.get(name) for doc in part], dtype=object) for name in read})
                 yield part, self.index_._vectors(frame, config)
 
         build(plan, stream, encode)
@@ -126,6 +126,12 @@ class Indexer(Drawn, pt.Indexer):
 
     def __repr__(self) -> str:
         return f"{self.index_!r}.indexer(mode={self.mode!r})"
+
+
+def _size(vectors: Any) -> int | None:
+    """How many numbers a document's vectors have; None of what is no array, which is refused when it is read."""
+    shape = np.shape(vectors)
+    return int(shape[-1]) if shape else None
 
 
 class _Stream:
@@ -161,8 +167,11 @@ def make_header(
 
     Raises:
         TypeError: for settings that the kind does not have.
-        ValueError: if the configuration is of another kind.
+        ValueError: if the configuration is of another kind, or a field has a name that no file can have.
     """
+    for name in fields:
+        if not name or "/" in name or "\0" in name:
+            raise ValueError(f"The field {name!r} cannot be stored: files bear the names of fields.")
     if config.kind != index.KIND:
         raise ValueError(f"{config.kind} vectors do not go into a {type(index).__name__}.")
     own = index._header(config, size, settings)

@@ -32,6 +32,8 @@ from .arrays import write_array
 
 VERSION = 1
 META, BUILD = "pt_meta.json", "build.json"
+# where an index lies that is being replaced: inside the new one, where nobody else keeps anything
+REPLACED = ".replaced-by-build"
 Mode = Literal["create", "overwrite", "append", "resume"]
 MODES: tuple[str, ...] = get_args(Mode)
 
@@ -45,14 +47,15 @@ class Shard:
     start: int
 
 
+def _real(path: Path) -> Path:
+    """Where an index lies; a link to it stays as it is."""
+    return path.resolve() if path.is_symlink() else path
+
+
 def building_path(path: Path) -> Path:
-    """Where a build of the index at `path` is under way."""
+    """Where a build of the index at `path` is under way: on its file system, wherever a link leads."""
+    path = _real(path)
     return path.with_name(path.name + ".building")
-
-
-def _old_path(path: Path) -> Path:
-    """Where an index is kept that is being replaced."""
-    return path.with_name(path.name + ".old")
 
 
 def read_meta(path: Path) -> dict[str, Any]:
@@ -85,7 +88,7 @@ def _complete(path: Path) -> None:
     """Do the last step of a build that was killed before it: what is there is whole, but not in its place."""
     if (building_path(path) / META).is_file():
         with contextlib.suppress(OSError):
-            building_path(path).rename(path)
+            building_path(path).rename(_real(path))
 
 
 def stamp_of(path: Path) -> tuple[int, int] | None:
@@ -97,6 +100,12 @@ def stamp_of(path: Path) -> tuple[int, int] | None:
     return found.st_mtime_ns, found.st_ino
 
 
+def docids_stamp(path: Path, meta: dict[str, Any]) -> list[tuple[str, int, int]]:
+    """What changes whenever docids come to mean other documents, which deletions alone do not do."""
+    files = [(shard, path / shard["name"] / "docnos.rows.npy") for shard in meta["shards"]]
+    return [(s["name"], s["docs"], file.stat().st_mtime_ns if file.is_file() else 0) for s, file in files]
+
+
 def comparable(header: dict[str, Any]) -> dict[str, Any]:
     """What indexes that belong together have in common: a model is known by its weights, wherever it lies.
 
@@ -106,6 +115,22 @@ def comparable(header: dict[str, Any]) -> dict[str, Any]:
     """
     model = header.get("model", {})
     return {**header, "model": {k: v for k, v in model.items() if k != "source" or not model.get("fingerprint")}}
+
+
+def differences(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """By name the values that keep what two headers describe apart; the size of no vectors, None, fits any.
+
+    >>> differences({"size": None, "config": {"a": 1, "b": 2}}, {"size": 3, "config": {"a": 1, "b": 4}})
+    {"config's b": (2, 4)}
+    """
+    one, other = comparable(one), comparable(other)
+    pairs = {name: (value, other.get(name)) for name, value in one.items()}
+    if None in pairs.get("size", ()):
+        del pairs["size"]
+    for name in ("config", "model"):
+        ours, theirs = pairs.pop(name, ({}, {}))
+        pairs |= {f"{name}'s {key}": (ours.get(key), (theirs or {}).get(key)) for key in {**ours, **(theirs or {})}}
+    return {name: values for name, values in pairs.items() if values[0] != values[1]}
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
@@ -150,7 +175,19 @@ def tidy(path: Path) -> None:
         for file in path.glob("deleted-*.npy"):
             if file.name != named:
                 file.unlink(missing_ok=True)
-        shutil.rmtree(_old_path(path), ignore_errors=True)
+        shutil.rmtree(path / REPLACED, ignore_errors=True)
+
+
+def discard(path: Path) -> None:
+    """Give up a build that was interrupted; what was there before it stays."""
+    _complete(path)
+    shutil.rmtree(building_path(path), ignore_errors=True)
+    if (path / META).is_file():
+        named = {shard["name"] for shard in read_meta(path)["shards"]}
+        for shard in path.glob("[0-9]" * 5):  # that an append which was killed at its end had moved already
+            if shard.name not in named:
+                shutil.rmtree(shard)
+    tidy(path)
 
 
 def shards_of(path: Path, meta: dict[str, Any]) -> list[Shard]:
@@ -172,8 +209,11 @@ class Build:
         header: what the index will be: its type and settings, JSON values.  Those of an index that is appended to or
             of a build that goes on must be the same.
         copies: whether the documents are those of other indexes, so that an interrupted build is begun anew.
+        replace: whether documents take the place of those that have their docno.
 
     Attributes:
+        complete: whether there is an index, and no build of it to go on with.
+        replace: as given, or as it was when an interrupted build that goes on was begun.
         docs: documents that are already in complete shards of this build; the stream begins with them.
         start: docid of the first document that this build adds.
 
@@ -183,14 +223,17 @@ class Build:
         ValueError: for an unknown mode or other settings.
     """
 
-    def __init__(self, path: Path, mode: Mode, header: dict[str, Any], copies: bool = False) -> None:
+    def __init__(
+        self, path: Path, mode: Mode, header: dict[str, Any], copies: bool = False, replace: bool = False
+    ) -> None:
         if mode not in MODES:
             raise ValueError(f"mode={mode!r}; allowed: {', '.join(map(repr, MODES))}.")
-        self.path, self.work = path, building_path(path)
-        self._header, self._copies = header, copies
+        self.path, self.work = _real(path), building_path(path)
+        self._header, self._copies, self.replace = header, copies, replace
+        self.complete = False
         _complete(path)
-        tidy(path)
         state = self._state(mode)
+        tidy(path)
         self._base: list[dict[str, Any]] = state["base"]
         self._shards: list[dict[str, Any]] = state["shards"]
         self.start = sum(shard["docs"] for shard in self._base)
@@ -211,7 +254,8 @@ class Build:
             self._same(meta)
             base = meta["shards"]
             if mode == "resume":
-                raise FileExistsError(f"{self.path} is complete: there is nothing to resume.")
+                self.complete = True
+                return {"base": base, "shards": []}
         elif mode == "append":
             read_meta(self.path)
         elif self.path.exists() and mode != "overwrite" and any(self.path.iterdir()):
@@ -219,7 +263,7 @@ class Build:
         elif self.path.exists() and mode == "overwrite":
             read_meta(self.path)  # nothing else than an index is overwritten
         self.work.mkdir(parents=True)
-        state = {"header": self._header, "base": base, "copies": self._copies, "shards": []}
+        state = {"header": self._header, "base": base, "copies": self._copies, "replace": self.replace, "shards": []}
         write_json(self.work / BUILD, state)
         return state
 
@@ -238,20 +282,33 @@ class Build:
     def _interrupted(self, mode: Mode) -> dict[str, Any]:
         if mode != "resume":
             raise FileExistsError(
-                f"{self.work} holds an interrupted build of {self.path}; choose mode='resume' to go on with it, or "
-                "mode='overwrite' to start anew."
+                f"{self.work} holds an interrupted build of {self.path}: index with mode='resume' to go on with it, or "
+                f"{self.instead()}."
             )
         state: dict[str, Any] = json.loads((self.work / BUILD).read_text(encoding="utf-8"))
         self._same(state["header"])
+        self.replace |= state.get("replace", False)
+        write_json(self.work / BUILD, {**state, "replace": self.replace})
         return state
+
+    def instead(self) -> str:
+        """What can be done instead of going on with a build that was interrupted, in words."""
+        if not (self.path / META).is_file():
+            return "with mode='overwrite' to start anew"
+        docs = read_meta(self.path)["docs"]
+        return (
+            f"give it up by the index's discard(), which keeps the {docs} documents that were indexed before; "
+            "mode='overwrite' drops them too"
+        )
 
     def _same(self, other: dict[str, Any]) -> None:
         """Compare what this build makes with what is there."""
-        one, there = comparable(self._header), comparable(other)
-        changed = [name for name, value in one.items() if there.get(name) != value]
+        changed = differences(self._header, other)
         if changed:
-            told = "; ".join(f"{name}: {other.get(name)!r} there, {self._header[name]!r} now" for name in changed)
+            told = "; ".join(f"{name}: {there!r} there, {now!r} now" for name, (now, there) in changed.items())
             raise ValueError(f"{self.path} was begun with other settings ({told}).")
+        if self._header.get("size", 0) is None:  # of an empty stream
+            self._header = {**self._header, "size": other["size"]}
 
     @contextmanager
     def shard(self) -> Iterator[tuple[Path, Callable[[int], None]]]:
@@ -308,16 +365,15 @@ class Build:
                     (self.work / shard["name"]).rename(self.path / shard["name"])
             shutil.rmtree(self.path / "engines", ignore_errors=True)
             write_json(self.path / META, meta)
+            shutil.rmtree(self.path / "engines", ignore_errors=True)  # made of what was there until the line before
             shutil.rmtree(self.work)
             tidy(self.path)
             return
         if deleted is not None and deleted.any():
             meta["deleted"] = write_deleted(self.work, deleted, None)
         write_json(self.work / META, meta)
-        old = _old_path(self.path)
-        shutil.rmtree(old, ignore_errors=True)
         if self.path.exists():
-            self.path.rename(old)
+            self.path.rename(self.work / REPLACED)
         _complete(self.path)
         sync_folder(self.path.parent)
         tidy(self.path)

@@ -39,7 +39,7 @@ def encoded(stream: Iterator[Document], encode: Encode, field: str) -> Iterator[
     for vectors in encode(texts()):
         count = vectors.shape[0] if hasattr(vectors, "shape") else len(vectors)
         docs = [waiting.popleft() for _ in range(count)]
-        check_finite(vectors, [str(doc["docno"]) for doc in docs])
+        check_finite(vectors, [str(doc.get("docno")) for doc in docs])
         yield docs, vectors
 
 

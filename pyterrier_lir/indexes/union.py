@@ -175,6 +175,12 @@ class IndexUnion:
         return facts_table("IndexUnion", {"documents": len(self), "parts": each, "engines built": engines, **shared})
 
 
+def _nothing(queries: Vectors) -> tuple[np.ndarray, np.ndarray]:
+    """What is found where there are no documents, whose vectors would have no size."""
+    count = queries.shape[0] if hasattr(queries, "shape") else len(queries)
+    return np.empty((count, 0), np.int64), np.empty((count, 0), np.float32)
+
+
 class UnionRetriever(Retriever):
     """Searches every index of a union, and keeps the best of all; settings are those of `Retriever`."""
 
@@ -191,7 +197,10 @@ class UnionRetriever(Retriever):
         """See `Retriever.search`; `queries` are those of each index."""
         self.index.refresh()
         starts = cast("IndexUnion", self.index).starts
-        found = [one.search(own) for one, own in zip(self._retrievers, queries, strict=True)]
+        found = [
+            one.search(own) if one.index.docids else _nothing(own)
+            for one, own in zip(self._retrievers, queries, strict=True)
+        ]
         docids = [np.where(ids < 0, -1, ids + start) for (ids, _), start in zip(found, starts, strict=False)]
         scores = np.concatenate([scores for _, scores in found], axis=1)
         return top(scores, np.concatenate(docids, axis=1), min(self.num_results, max(1, int(starts[-1]))))

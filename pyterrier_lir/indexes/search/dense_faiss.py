@@ -110,6 +110,7 @@ class DenseFaiss:
         try:
             path.parent.mkdir(exist_ok=True)
             faiss.write_index(made, str(part))
+            self._index.check_docids()
             part.replace(path)
             sync_folder(path.parent)
         except (OSError, RuntimeError) as error:

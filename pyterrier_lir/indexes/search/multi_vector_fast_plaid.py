@@ -98,6 +98,7 @@ class FastPlaid:
         try:
             part.mkdir(parents=True)
             self._write(part, nbits, device)
+            self._index.check_docids()
             part.rename(folder)
             return folder
         except OSError as error:

@@ -97,7 +97,7 @@ class Plaid:
         self._folder = folder
         self._candidate_k: int | None = None
         self._by_token: TokenRetrieval | None = None
-        self._arrays = kept_arrays(folder, _FILES, self._write) if tokens else None
+        self._arrays = kept_arrays(folder, _FILES, self._write, index.check_docids) if tokens else None
         self._points = torch.empty(0) if self._arrays is None else torch.from_numpy(np.array(self._arrays["centroids"]))
 
     def impute(self, candidate_k: int | None) -> None:

@@ -45,7 +45,7 @@ class TokenRetrieval:
             write_array(part / "tokens.npy", np.argsort(codes, kind="stable"))
             write_array(part / "starts.npy", np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=centroids))]))
 
-        arrays = kept_arrays(folder, ("tokens", "starts"), write)
+        arrays = kept_arrays(folder, ("tokens", "starts"), write, index.check_docids)
         self._tokens, self._starts = arrays["tokens"], np.array(arrays["starts"])
 
     def scores(

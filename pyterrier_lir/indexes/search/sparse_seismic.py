@@ -85,6 +85,7 @@ def _build(index: LIRSparseIndex, folder: Path, parameters: dict[str, Any]) -> A
         part.mkdir(parents=True)
         if engine is not None:
             engine.save(str(part / _FILE))
+        index.check_docids()
         if not folder.is_dir():  # another process may have been faster
             os.replace(part, folder)
     except OSError as error:
