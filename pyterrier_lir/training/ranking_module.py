@@ -24,6 +24,7 @@ from ..models import BiEncoderModel, CrossEncoderModel, Layout
 from ..models.bi_encoder import fingerprint_of
 from .adapters import adapt, merged
 from .cpu_functions import again
+from .datamodule import steps_of
 from .inference import engine_of, everyones, name_of, re_rank, search
 from .objectives import InBatchCrossEntropy
 from .schedules import Schedule
@@ -264,7 +265,7 @@ class RankingModule(LightningModule):
     @property
     def steps(self) -> int:
         """Optimiser steps of the whole training."""
-        return max(1, int(self.trainer.estimated_stepping_batches))
+        return max(1, steps_of(self.trainer))
 
     def set_optimizer(self, optimizer: type[torch.optim.Optimizer], **settings: Any) -> Self:
         """Take another optimiser than AdamW, over all parameters, at a constant rate."""
