@@ -162,6 +162,10 @@ class RankingModule(LightningModule):
         if isinstance(self.model, BiEncoderModel):
             self.model.fingerprint = fingerprint_of(merged(self.whole()))
 
+    def on_train_epoch_start(self) -> None:
+        """The data are those of this epoch, also where they were replaced at the end of the last."""
+        self.stale = False
+
     def on_train_batch_start(self, batch: TrainBatch, batch_idx: int) -> int | None:
         """End the epoch where its data have been replaced."""
         stale, self.stale = self.stale, False
