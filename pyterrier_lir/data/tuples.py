@@ -76,11 +76,28 @@ class TupleDataset(IterableDataset[RankSample]):
         self._tuples: Source | None = open_source(tuples_dataset) if own else None
         self.source: Source | None = self._tuples if dataset is None else open_source(dataset)
         self._shards = Shards()
+        self._shares: dict[int, list[int]] = {}
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # workers that go on living see it change
 
     def set_epoch(self, epoch: int) -> None:
         """Shuffle and draw in another way, the same for the same epoch; workers that are running take it on."""
         self._epoch.fill_(epoch)
+
+    def shares(self, readers: int) -> list[int]:
+        """How many samples each of so many readers gets; all rows are read for it, once, without looking texts up.
+
+        Raises:
+            ValueError: for rows that can be read only once.
+        """
+        if isinstance(self.tuples_dataset, Iterator):
+            raise ValueError("Rows that can be read only once are not counted; give a list, or the trainer max_steps=.")
+        if readers not in self._shares:
+            counts = [0] * readers
+            rows, parse = open_tuples(self._given(), ids=self.source is not None)
+            for place, row in enumerate(rows):
+                counts[place % readers] += len(self._usable(parse(row)))
+            self._shares[readers] = counts
+        return self._shares[readers]
 
     def prepare_data(self) -> None:
         """Download and store what is missing, on one rank before the others ask."""
@@ -104,7 +121,7 @@ class TupleDataset(IterableDataset[RankSample]):
         for row in islice(rows, number, None, count):
             group = parse(row)
             read += 1
-            chosen = [places for places in self._choices(group) if len(places) >= (self.num_docs or 1)]
+            chosen = self._usable(group)
             kept += bool(chosen)
             largest = max(largest, len(group.labels))
             for places in chosen:
@@ -130,6 +147,9 @@ class TupleDataset(IterableDataset[RankSample]):
         if tuples is None:
             raise ValueError(f"{self._tuples.name} has no tuples; allowed: ir_datasets ids with docpairs, or files.")
         return tuples
+
+    def _usable(self, group: Group) -> list[NDArray[np.int64]]:
+        return [places for places in self._choices(group) if len(places) >= (self.num_docs or 1)]
 
     def _choices(self, group: Group) -> list[NDArray[np.int64]]:
         """All that a sample could show, the relevant document first; one for each sample."""

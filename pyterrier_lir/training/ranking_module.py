@@ -25,6 +25,7 @@ from ..models import BiEncoderModel, CrossEncoderModel, Layout
 from ..models.bi_encoder import fingerprint_of
 from .adapters import adapt, head_of, merged
 from .cpu_functions import again
+from .datamodule import steps_of
 from .inference import engine_of, everyones, name_of, re_rank, search
 from .objectives import InBatchCrossEntropy
 from .schedules import Schedule
@@ -163,6 +164,10 @@ class RankingModule(LightningModule):
         if isinstance(self.model, BiEncoderModel):
             self.model.fingerprint = fingerprint_of(merged(self.whole()))
 
+    def on_train_epoch_start(self) -> None:
+        """The data are those of this epoch, also where they were replaced at the end of the last."""
+        self.stale = False
+
     def on_train_batch_start(self, batch: TrainBatch, batch_idx: int) -> int | None:
         """End the epoch where its data have been replaced."""
         stale, self.stale = self.stale, False
@@ -267,7 +272,7 @@ class RankingModule(LightningModule):
     @property
     def steps(self) -> int:
         """Optimiser steps of the whole training."""
-        return max(1, int(self.trainer.estimated_stepping_batches))
+        return max(1, steps_of(self.trainer))
 
     def set_optimizer(self, optimizer: type[torch.optim.Optimizer], **settings: Any) -> Self:
         """Take another optimiser than AdamW, over all parameters, at a constant rate."""
