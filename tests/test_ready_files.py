@@ -249,7 +249,7 @@ def test_an_interrupted_build_of_an_index_says_how_to_go_on(
         patch.setattr(DocDataset, "__iter__", killed)
         assert cli.main(["index", *arguments]) == 130
     said = " ".join(capsys.readouterr().err.split())
-    assert "documents are safe in indexes/dense/local-ready.building" in said
+    assert "are safe" not in said  # no part was whole
     assert "go on with the same command" in said
     assert signal.getsignal(signal.SIGTERM) is before
     assert cli.main(["index", *arguments]) == 0

@@ -147,9 +147,7 @@ class Trainable(Drawn, pt.Estimator):
             topics_or_res_tr, qrels_tr: results to learn from, and what is relevant.
             topics_or_res_va, qrels_va: results whose re-ranking decides which epoch is kept; None keeps the last.
         """
-        from lightning import seed_everything
-
-        from ..training import ExportCallback, LightningIRDataModule, LightningIRTrainer
+        from ..training import ExportCallback, LightningIRDataModule, LightningIRTrainer, seed_everything
 
         topics_or_res_tr = self._read(topics_or_res_tr, "training")
         if topics_or_res_va is not None:

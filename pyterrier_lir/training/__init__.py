@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from lightning import seed_everything
+
 from .callbacks import CurvesCallback, ExportCallback
 from .datamodule import LightningIRDataModule
 from .inference import FaissFlatIndexer, Indexer
@@ -45,4 +47,5 @@ __all__ = [
     "RetrievalValidation",
     "Schedule",
     "SearchCallback",
+    "seed_everything",
 ]
