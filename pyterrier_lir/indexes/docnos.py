@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -93,3 +93,17 @@ def hash_of(docnos: Sequence[str] | NDArray[np.object_]) -> NDArray[np.uint64]:
     """Hashes (N,) that are the same on every machine."""
     array = np.asarray(docnos, dtype=object)
     return pd.util.hash_array(array, categorize=False) if len(array) else np.empty(0, dtype=np.uint64)
+
+
+def as_names(names: Iterable[str], what: str) -> tuple[str, ...]:
+    """Strings as a tuple.
+
+    Raises:
+        TypeError: for one string, which would be taken for its letters, and for what is none.
+    """
+    if isinstance(names, str):
+        raise TypeError(f"{what}={names!r}; allowed: several strings, such as [{names!r}].")
+    found = tuple(names)
+    if wrong := next((name for name in found if not isinstance(name, str)), None):
+        raise TypeError(f"{what} has {wrong!r}, {type(wrong).__name__}; allowed: strings.")
+    return found

@@ -21,12 +21,13 @@ from ..display import facts_table
 from ..models.scores import pair_scores
 from ..vectors import Vectors, concatenate, take
 from .building import ShardWriter, deleted_of
-from .docnos import Docids, Docnos, Strings, hash_of
+from .docnos import Docids, Docnos, Strings, as_names, hash_of
 from .storage import META, Mode, Shard, delete, differences, discard, docids_stamp, read_meta, shards_of, stamp_of, tidy
 
 if TYPE_CHECKING:
     from .indexer import Indexer
-    from .retriever import FieldLoader, IndexScorer, Retriever, VectorLoader
+    from .loaders import FieldLoader, VectorLoader
+    from .retriever import IndexScorer, Retriever
 
 Mask = NDArray[np.bool_]
 
@@ -217,14 +218,14 @@ class LIRIndex(pt.Artifact):
             fields: their names, or `*` for all.
             verbose: is for other text loaders.
         """
-        from .retriever import FieldLoader
+        from .loaders import FieldLoader
 
         names = self.meta["fields"] if fields == "*" else [fields] if isinstance(fields, str) else fields
         return FieldLoader(self, names)
 
     def vec_loader(self) -> VectorLoader:
         """The transformer that adds the stored vectors to results or documents; see `VectorLoader`."""
-        from .retriever import VectorLoader
+        from .loaders import VectorLoader
 
         return VectorLoader(self)
 
@@ -395,17 +396,3 @@ class LIRIndex(pt.Artifact):
 
 def _fields(index: LIRIndex, docids: Docids, row: int) -> dict[str, str]:
     return {name: index.field_of(name, docids[[row]])[0] for name in index.meta["fields"]}
-
-
-def as_names(names: Iterable[str], what: str) -> tuple[str, ...]:
-    """Strings as a tuple.
-
-    Raises:
-        TypeError: for one string, which would be taken for its letters, and for what is none.
-    """
-    if isinstance(names, str):
-        raise TypeError(f"{what}={names!r}; allowed: several strings, such as [{names!r}].")
-    found = tuple(names)
-    if wrong := next((name for name in found if not isinstance(name, str)), None):
-        raise TypeError(f"{what} has {wrong!r}, {type(wrong).__name__}; allowed: strings.")
-    return found

@@ -17,7 +17,8 @@ from ..columns import ENCODED_BY, VECTOR_COLUMNS, transform_iter
 from ..config import Similarity
 from ..display import Drawn
 from ..vectors import take
-from .index import LIRIndex, Mask, as_names
+from .docnos import as_names
+from .index import LIRIndex, Mask
 from .search import Searcher, open_engine
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _RESULTS = {"qid", "query", "docno", "score", "rank"}
 Missing = Literal["error", "drop"]
 
 
-class _OnIndex(Drawn, pt.Transformer):
+class OnIndex(Drawn, pt.Transformer):
     """What both do: read queries' vectors, score pairs, be equal by their settings."""
 
     index: LIRIndex
@@ -106,7 +107,7 @@ class _OnIndex(Drawn, pt.Transformer):
         return out.assign(**texts)
 
 
-class IndexScorer(_OnIndex):
+class IndexScorer(OnIndex):
     """Scores results by the stored vectors of their documents: `bm25 >> encoder.query_encoder() >> index.scorer()`.
 
     Args:
@@ -141,70 +142,7 @@ class IndexScorer(_OnIndex):
         return f"{self.index!r}.scorer()"
 
 
-class FieldLoader(_OnIndex):
-    """Adds stored fields to results: `retriever >> index.text_loader()`, or `pt.text.get_text(index)`.
-
-    Args:
-        index: that holds the documents.
-        include_fields: which.
-
-    Raises:
-        ValueError: for documents that the index does not hold, or fields that it does not store.
-    """
-
-    def __init__(self, index: LIRIndex, include_fields: Iterable[str]) -> None:
-        self.index, self.include_fields = index, as_names(include_fields, "include_fields")
-
-    def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
-        """The same rows with the fields' columns."""
-        pt.validate.columns(inp, includes=["docno"])
-        self.index.refresh()
-        return self._with_fields(inp, self.include_fields, self._there(inp)[1])
-
-    def __repr__(self) -> str:
-        return f"{self.index!r}.text_loader({list(self.include_fields)!r})"
-
-
-class VectorLoader(_OnIndex):
-    """Adds stored vectors: `bm25 >> index.vec_loader() >> encoder.query_encoder() >> MmrScorer()`, or a scorer.
-
-    The columns are those of document encoders: `doc_vec`, `toks` or `doc_embs` (and `doc_embs_toks` where a model
-    compares tokens), as the index stores them: rounded if it rounds, of length 1 where the cosine compares.
-
-    Args:
-        index: that holds the documents.
-
-    Raises:
-        ValueError: for documents that the index does not hold.
-
-    >>> import tempfile
-    >>> from pyterrier_lir import LIRSparseIndex
-    >>> index = LIRSparseIndex(tempfile.mkdtemp() + "/tiny.lir").indexer().index([{"docno": "a", "toks": {"fox": 1.5}}])
-    >>> index.vec_loader()([{"docno": "a"}])
-    [{'docno': 'a', 'toks': {'fox': 1.5}}]
-    """
-
-    def __init__(self, index: LIRIndex) -> None:
-        self.index = index
-
-    def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
-        """The same rows with the vectors' columns; rows of one document share its vectors."""
-        pt.validate.columns(inp, includes=["docno"])
-        self.index.refresh()
-        distinct, codes = np.unique(self._there(inp)[1], return_inverse=True)
-        columns = self.index.columns_of(distinct)
-        loaded = {name: [values[code] for code in codes] for name, values in columns.items()}
-        return inp.assign(**{name: pd.Series(rows, index=inp.index, dtype=object) for name, rows in loaded.items()})
-
-    def fuse_rank_cutoff(self, k: int) -> pt.Transformer:
-        """`loader % k` reads the vectors of those that stay."""
-        return pt.RankCutoff(k) >> self
-
-    def __repr__(self) -> str:
-        return f"{self.index!r}.vec_loader()"
-
-
-class Retriever(_OnIndex):
+class Retriever(OnIndex):
     """Finds the documents that are most similar to queries with vectors.
 
     Results are ordered by score, equal ones by docid (HNSW's graph may miss some of many equal ones).  A frame that has

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from ..config import BiEncoderConfig, Kind
 from ..display import facts_table
+from .docnos import as_names
 from .facts import facts_of
-from .index import LIRIndex, as_names
-from .retriever import FieldLoader, IndexScorer, Retriever, VectorLoader
+from .index import LIRIndex
+from .loaders import FieldLoader, VectorLoader
+from .retriever import IndexScorer, Retriever
 from .search import top
 from .storage import comparable
 

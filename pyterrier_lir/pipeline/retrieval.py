@@ -17,7 +17,7 @@ from ..columns import VECTOR_COLUMNS, transform_iter
 from ..display import Drawn, chosen
 from ..indexes import INDEXES, IndexUnion, LIRIndex, LIRSparseIndex, open_index
 from ..indexes.building import Document, Plan, as_documents, build
-from ..indexes.index import as_names
+from ..indexes.docnos import as_names
 from ..indexes.indexer import make_header
 from ..indexes.retriever import Missing, check_model, checked, known
 from ..indexes.storage import MODES, Mode
