@@ -198,7 +198,9 @@ def test_a_stream_that_cannot_be_counted_needs_a_number_of_steps(dataset: Any, t
 
 def test_a_training_without_an_end_is_refused(tiny: Tiny, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Training has no end; give the trainer max_steps="):
-        trainer(tmp_path, max_epochs=-1, max_steps=-1).fit(module("cross", tiny), LightningIRDataModule(train_dataset=tuples()))
+        trainer(tmp_path, max_epochs=-1, max_steps=-1).fit(
+            module("cross", tiny), LightningIRDataModule(train_dataset=tuples())
+        )
 
 
 def test_a_pipeline_is_trained_at_rates_that_fall(tiny: Tiny, tmp_path: Path) -> None:
