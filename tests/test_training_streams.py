@@ -14,7 +14,7 @@ import pytest
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import IterableDataset
 
-from pyterrier_lir import Trainable
+from pyterrier_lir import CrossEncoderConfig, Trainable
 from pyterrier_lir.data import RankSample, RunDataset, TupleDataset
 from pyterrier_lir.training import LightningIRDataModule, RefreshNegatives, Schedule
 from tests.test_training import ROOT, assert_equal, collection, module, quiet, trainer, weights
@@ -192,7 +192,7 @@ def test_samples_are_counted_as_readers_get_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dataset", [iter([("x", "y", "z")] * 9), Unsized()], ids=["an iterator", "another class"])
 def test_a_stream_that_cannot_be_counted_needs_a_number_of_steps(dataset: Any, tiny: Tiny, tmp_path: Path) -> None:
     given = dataset if isinstance(dataset, Unsized) else TupleDataset(dataset)
-    with pytest.raises(ValueError, match="give .*max_steps="):
+    with pytest.raises(ValueError, match=r"give .*max_steps="):
         trainer(tmp_path, max_epochs=2).fit(module("cross", tiny), LightningIRDataModule(train_dataset=given))
 
 
@@ -207,7 +207,7 @@ def test_a_pipeline_is_trained_at_rates_that_fall(tiny: Tiny, tmp_path: Path) ->
     frame: Any = collection(24).run_path_or_id
     watch = Watch()
     pipeline = Trainable(
-        tiny("cross"), tmp_path / "out", n=2, batch_size=4, max_epochs=2,
+        tiny("dense"), tmp_path / "out", CrossEncoderConfig(), n=2, batch_size=4, max_epochs=2,
         trainer={"accelerator": "cpu", "callbacks": [watch], "enable_progress_bar": False},
     )  # fmt: skip
     qrels = frame[["qid", "docno", "relevance"]].rename(columns={"relevance": "label"})
@@ -249,5 +249,5 @@ def test_fewer_queries_than_processes_are_refused(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("given", [pd.DataFrame(columns=["query", "pos", "neg"]), []], ids=["frame", "list"])
 def test_empty_tuples_are_refused(given: Any, tiny: Tiny, tmp_path: Path) -> None:
     data = LightningIRDataModule(train_dataset=TupleDataset(given))
-    with pytest.raises(ValueError, match="no tuples"):
+    with pytest.raises(ValueError, match="There are no tuples"):
         trainer(tmp_path, max_steps=2).fit(module("cross", tiny), data)

@@ -34,8 +34,9 @@ class RunDataset(Dataset[RankSample]):
 
     Args:
         run_path_or_id: a run (TREC, TSV, CSV, JSON lines, Parquet, also compressed), a frame of results, or an
-            ir_datasets id or object with scored documents.  Without `dataset`, a name such as `bm25__msmarco-passage.run` says
-            which it is of.  Columns `query`, `text` and `relevance` of a run come before those of the dataset.
+            ir_datasets id, or its object, with scored documents.  Without `dataset`, a name such as
+            `bm25__msmarco-passage.run` says which it is of.  Columns `query`, `text` and `relevance` of a run come
+            before those of the dataset.
         depth: where the ranking is cut off; -1 keeps all.
         sample_size: how many documents of a query are shown; -1 shows all.  Queries with fewer are left out.
         sampling_strategy: top; random; log_random (more likely near the top); single_relevant (one relevant document

@@ -19,9 +19,9 @@ from .text_store import text_of
 
 Row = Any
 LAYOUTS = (
-    "query, pos, neg (each one text or a list; ids with dataset=; also anchor, positive, negative_1 and so on); qid, docno, label, and perhaps query, text, score, "
-    "in rows; or, without names, query TAB relevant TAB others, score TAB score TAB query TAB relevant TAB other, and "
-    "[query, [document, score], ...]"
+    "query, pos, neg (each one text or a list; ids with dataset=), also as anchor, positive, negative_1 and so on; "
+    "qid, docno, label, and perhaps query, text, score, in rows; or, without names, query TAB relevant TAB "
+    "others, score TAB score TAB query TAB relevant TAB other, and [query, [document, score], ...]"
 )
 
 
