@@ -207,7 +207,7 @@ def test_a_pipeline_is_trained_at_rates_that_fall(tiny: Tiny, tmp_path: Path) ->
     frame: Any = collection(24).run_path_or_id
     watch = Watch()
     pipeline = Trainable(
-        tiny("dense"), tmp_path / "out", CrossEncoderConfig(), n=2, batch_size=4, max_epochs=2,
+        tiny("dense"), tmp_path / "out", config=CrossEncoderConfig(), n=2, batch_size=4, max_epochs=2,
         trainer={"accelerator": "cpu", "callbacks": [watch], "enable_progress_bar": False},
     )  # fmt: skip
     qrels = frame[["qid", "docno", "relevance"]].rename(columns={"relevance": "label"})
