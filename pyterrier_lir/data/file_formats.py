@@ -8,7 +8,8 @@ import gzip
 import io
 import json
 import lzma
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,8 +24,8 @@ FORMATS = {
 ALIASES = {
     "query_id": ("query_id", "qid", "query-id", "query_ids"),
     "doc_id": ("doc_id", "docno", "docid", "corpus-id", "pid", "did", "passage_id"),
-    "query": ("query", "anchor", "question"),
-    "text": ("text", "contents", "body", "passage"),
+    "query": ("query", "anchor", "question", "sentence1"),
+    "text": ("text", "contents", "body", "passage", "sentence2"),
     "relevance": ("relevance", "label", "rel", "grade"),
     "iteration": ("iteration", "subtopic_id", "subtopic", "Q0", "q0"),
     "score": ("score",),
@@ -117,8 +118,19 @@ def _separated_rows(path: Path, columns: Sequence[str], separator: str) -> Itera
 
 
 def is_header(cells: Sequence[str]) -> bool:
-    """Whether a first line names columns: two of its cells at least are names of columns."""
+    """Whether a first line names columns: two of its cells at least are names of columns, and none is a number."""
+    if any(is_number(cell) for cell in cells):
+        return False
     return sum(cell.strip() in _NAMED or cell.strip() in ("_id", "id", "title") for cell in cells) >= min(2, len(cells))
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell is written as a number.
+
+    >>> [is_number(cell) for cell in ("8", "-9.5", "1e-05", "d1", "nan", "")]
+    [True, True, True, False, False, False]
+    """
+    return re.fullmatch(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", cell, re.IGNORECASE) is not None
 
 
 def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -131,20 +143,26 @@ def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
             yield from batch.to_pylist()
 
 
+def names_of(columns: Iterable[Any]) -> dict[Any, str]:
+    """Column -> the name that is used here, for those that have another."""
+    columns = list(columns)
+    mapping: dict[Any, str] = {}
+    for column in columns:  # the first of several names for the same wins, as `docno` and `docid` of PyTerrier
+        name = _NAMED.get(column)
+        if name and name not in mapping.values() and (name == column or name not in columns):
+            mapping[column] = name
+    if "docno" in columns and "doc_id" not in columns:
+        mapping = {old: new for old, new in mapping.items() if new != "doc_id"} | {"docno": "doc_id"}
+    return mapping
+
+
 def named(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with its columns under the names that are used here, `docno` as `doc_id` and so on.
 
     >>> named(pd.DataFrame({"qid": ["1"], "docno": ["a"], "label": [1]})).columns.tolist()
     ['query_id', 'doc_id', 'relevance']
     """
-    mapping: dict[str, str] = {}
-    for column in frame.columns:  # the first of several names for the same wins, as `docno` and `docid` of PyTerrier
-        name = _NAMED.get(column)
-        if name and name not in mapping.values() and (name == column or name not in frame.columns):
-            mapping[column] = name
-    if "docno" in frame.columns and "doc_id" not in frame.columns:
-        mapping = {old: new for old, new in mapping.items() if new != "doc_id"} | {"docno": "doc_id"}
-    return frame.rename(columns=mapping)
+    return frame.rename(columns=names_of(frame.columns))
 
 
 def read_frame(path: Path, layouts: Mapping[int, Sequence[str]]) -> pd.DataFrame:

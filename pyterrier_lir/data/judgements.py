@@ -41,6 +41,12 @@ class Judgements:
         if grades.isna().any():
             wrong = frame.loc[grades.isna(), "relevance"].iloc[0]
             raise ValueError(f"{name}: relevance {wrong!r}; allowed: whole numbers.")
+        if (grades % 1 != 0).any():
+            wrong = frame.loc[grades % 1 != 0, "relevance"].iloc[0]
+            raise ValueError(
+                f"{name}: relevance {wrong!r}; allowed: whole numbers.  Targets with fractions are scores: a column "
+                "score, and targets='score'."
+            )
         self.frame = _without_duplicates(frame.assign(relevance=grades.astype(int))[COLUMNS], name)
 
     @cached_property

@@ -97,7 +97,7 @@ def mine_negatives(
         if teacher is not None:
             pairs = _below(_scored(teacher, pairs), margin, absolute, percent)
         found.append(pairs)
-    everything = pd.concat(found, ignore_index=True)
+    everything = _known(pd.concat(found, ignore_index=True))
     return _drawn(everything, n, sampling, seed)
 
 
@@ -173,15 +173,25 @@ def _with_texts(pairs: pd.DataFrame, found: pd.DataFrame, texts: Texts | None, *
         if needed:
             raise ValueError("The teacher reads texts, and the pipeline gives none; give docs=.")
         return pairs
-    known = found.drop_duplicates("doc_id").set_index("doc_id")["text"]
-    column = pairs["doc_id"].map(known)
-    if not column.isna().any():
-        return pairs.assign(text=column)
-    if needed:
+    # by query, so that it does not matter what is found for others
+    pairs = pairs.drop(columns="text", errors="ignore").merge(found[[*KEYS, "text"]], on=KEYS, how="left")
+    column = pairs["text"]
+    if needed and column.isna().any():
         first = pairs.loc[column.isna(), "doc_id"].iloc[0]
         count = int(column.isna().sum())
         raise ValueError(f"docno {first!r} has no text, it was not found ({count} such documents); give docs=.")
     return pairs
+
+
+def _known(pairs: pd.DataFrame) -> pd.DataFrame:
+    """The pairs whose texts are known, of queries with a relevant one, where there are texts."""
+    if "text" not in pairs:
+        return pairs
+    known = pairs["text"].notna()
+    relevant = (known & (pairs["relevance"] > 0)).groupby(pairs["query_id"]).transform("any")
+    why = "have no relevant document that was found with its text (docs= gives texts of others)"
+    keep_queries(pairs, relevant, why, "allowed: docs=.")
+    return pairs[known & relevant]
 
 
 def _scored(teacher: Pipeline, pairs: pd.DataFrame) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from .file_formats import read_frame
 from .judgements import Judgements
 from .source_kinds import frame_ids
+from .text_store import text_of
 
 LAYOUTS = {
     6: ("query_id", "iteration", "doc_id", "rank", "score", "tag"),
@@ -62,10 +63,26 @@ def _numbers(frame: pd.DataFrame, name: str) -> pd.DataFrame:
                 raise ValueError(f"{name}: {column} {frame.loc[numbers.isna(), column].iloc[0]!r}; allowed: numbers.")
             frame[column] = numbers
     if "third" in frame:  # query, document, and either of two numbers
-        whole = (frame["third"] % 1 == 0).all() and frame.groupby("query_id")["third"].min().isin([0, 1]).all()
-        is_rank = whole and not frame.duplicated(["query_id", "third"]).any()
-        frame = frame.rename(columns={"third": "rank" if is_rank else "score"})
+        frame = frame.rename(columns={"third": "rank" if _are_ranks(frame, name) else "score"})
     return frame
+
+
+def _are_ranks(frame: pd.DataFrame, name: str) -> bool:
+    """Whether the third column counts documents, or has scores, which fall within each query."""
+    third, queries = frame["third"], frame.groupby("query_id")["third"]
+    whole = (third % 1 == 0).all() and queries.min().isin([0, 1]).all()
+    if not whole or frame.duplicated(["query_id", "third"]).any():
+        return False
+    steps = queries.diff().dropna()
+    if len(steps) and (steps < 0).all():
+        return False
+    counted = (queries.max() - queries.min() + 1 == queries.size()).all()
+    if (steps < 0).any() and not counted:
+        raise ValueError(
+            f"{name}: the third column neither rises nor falls within queries, and may be ranks or scores; allowed: "
+            "rows in the order of one of them, or a first line with the columns' names."
+        )
+    return True
 
 
 def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
@@ -195,4 +212,5 @@ def own_texts(frame: pd.DataFrame, key: str, text: str) -> Mapping[str, str] | N
     if text not in frame.columns:
         return None
     first = frame.drop_duplicates(key)
-    return dict(zip(first[key], first[text].astype(str), strict=True))
+    pairs = zip(first[key], first[text], strict=True)
+    return {one: text_of(value, f"{text} of {key} {one!r}") for one, value in pairs}

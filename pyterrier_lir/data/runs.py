@@ -34,8 +34,9 @@ class RunDataset(Dataset[RankSample]):
 
     Args:
         run_path_or_id: a run (TREC, TSV, CSV, JSON lines, Parquet, also compressed), a frame of results, or an
-            ir_datasets id with scored documents.  Without `dataset`, a name such as `bm25__msmarco-passage.run` says
-            which it is of.  Columns `query`, `text` and `relevance` of a run come before those of the dataset.
+            ir_datasets id, or its object, with scored documents.  Without `dataset`, a name such as
+            `bm25__msmarco-passage.run` says which it is of.  Columns `query`, `text` and `relevance` of a run come
+            before those of the dataset.
         depth: where the ranking is cut off; -1 keeps all.
         sample_size: how many documents of a query are shown; -1 shows all.  Queries with fewer are left out.
         sampling_strategy: top; random; log_random (more likely near the top); single_relevant (one relevant document
@@ -62,7 +63,7 @@ class RunDataset(Dataset[RankSample]):
 
     def __init__(
         self,
-        run_path_or_id: Path | str | pd.DataFrame,
+        run_path_or_id: Any,
         depth: int = -1,
         sample_size: int = -1,
         sampling_strategy: SamplingStrategy = "top",
@@ -80,8 +81,10 @@ class RunDataset(Dataset[RankSample]):
         self.normalize_targets, self.add_docs_not_in_ranking = normalize_targets, add_docs_not_in_ranking
         self.name = "the run" if isinstance(run_path_or_id, pd.DataFrame) else str(run_path_or_id)
         self._run: pd.DataFrame | Path | None = None
-        if isinstance(run_path_or_id, pd.DataFrame) or Path(run_path_or_id).is_file():
-            self._run = run_path_or_id if isinstance(run_path_or_id, pd.DataFrame) else Path(run_path_or_id)
+        if isinstance(run_path_or_id, pd.DataFrame):
+            self._run = run_path_or_id
+        elif isinstance(run_path_or_id, (str, Path)) and Path(run_path_or_id).is_file():
+            self._run = Path(run_path_or_id)
         else:
             open_source(run_path_or_id)  # says now if there is no such dataset
         self.source = self._open_source()

@@ -13,7 +13,7 @@ import pandas as pd
 
 from .file_formats import format_of, named, read_frame, read_rows
 from .judgements import Judgements
-from .text_store import MemoryTexts, Texts, TextStore, cache_folder, missing_message
+from .text_store import MemoryTexts, Texts, TextStore, cache_folder, missing_message, text_of
 
 DOC_IDS = ("doc_id", "docno", "docid", "id", "_id", "pid")
 QUERY_IDS = ("query_id", "qid", "id", "_id")
@@ -331,7 +331,7 @@ def _texts_of(
     if isinstance(texts, pd.DataFrame):
         rows = (dict(zip(texts.columns, row, strict=True)) for row in texts.itertuples(index=False, name=None))
         return MemoryTexts(_unique(id_text_pairs(rows, ids, names, text_fields, where), where))
-    return MemoryTexts({str(key): str(text) for key, text in texts.items()})
+    return MemoryTexts({str(key): text_of(text, f"{where}: the text of {key!r}") for key, text in texts.items()})
 
 
 def _unique(pairs: Iterable[tuple[str, str]], where: str) -> dict[str, str]:
@@ -357,9 +357,9 @@ def id_text_pairs(
         if key is None or not fields or any(field not in row for field in fields):
             wanted = f"{' or '.join(ids)}, and {' and '.join(text_fields) if text_fields else ' or '.join(names)}"
             raise ValueError(f"{where}: a row with {', '.join(map(str, row))}; needed: {wanted}.")
-        text = " ".join(str(row[field]) for field in fields)
+        text = " ".join(text_of(row[field], f"{where}: {field} of {key!r}") for field in fields)
         title = row.get("title") if text_fields is None and text_name == "text" and names is TEXTS else None
-        yield str(key), f"{title} {text}" if title else text
+        yield text_of(key, f"{where}: an id"), f"{title} {text}" if title and isinstance(title, str) else text
 
 
 def frame_ids(frame: pd.DataFrame) -> pd.DataFrame:

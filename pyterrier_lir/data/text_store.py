@@ -71,6 +71,20 @@ def missing_message(missing: Sequence[str], asked: int, what: str) -> str:
     )
 
 
+def text_of(value: Any, where: str) -> str:
+    """A value as text.
+
+    Raises:
+        ValueError: for one that is missing, which as text would be the word nan or None.
+
+    >>> text_of("Bread.", "d1"), text_of(7, "d1")
+    ('Bread.', '7')
+    """
+    if value is None or value is pd.NA or (isinstance(value, float) and value != value):
+        raise ValueError(f"{where} is missing ({value}); allowed: text.  Leave the row out, or give an empty text.")
+    return str(value)
+
+
 class MemoryTexts(Texts):
     """Texts in a dictionary."""
 

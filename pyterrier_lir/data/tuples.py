@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -32,9 +32,10 @@ class TupleDataset(IterableDataset[RankSample]):
     relevant behind it; with `targets="relevance"` it gives one sample of all documents, the highest grade first.
 
     Args:
-        tuples_dataset: an ir_datasets id with document pairs; a file (TSV of texts or ids, JSON lines, Parquet, also
-            compressed); a frame, long (`qid`, `docno`, `label`, and perhaps `query`, `text`, `score`) or with `query`,
-            `pos`, `neg`; or a list of samples or tuples.
+        tuples_dataset: an ir_datasets id or object with document pairs; a file (TSV of texts or ids, JSON lines,
+            Parquet, also compressed); a frame, long (`qid`, `docno`, `label`, and perhaps `query`, `text`, `score`) or
+            with `query`, `pos`, `neg`; or a list of samples or tuples.  The columns of sentence-transformers are read
+            too: anchor, positive, negative or negative_1 and so on; a margin in label or score; sentence1, sentence2.
         targets: order (1 for the relevant document, 0 for others), score (a teacher's), or relevance (the labels).
         num_docs: how many documents a sample has, the relevant one among them; rows with fewer are left out.  Without a
             seed the first ones are taken, with a seed any.  1 is for losses whose negatives are those of the batch.
@@ -72,7 +73,8 @@ class TupleDataset(IterableDataset[RankSample]):
         self.seed, self.buffer_size = seed, buffer_size
         named = isinstance(tuples_dataset, (str, Path))
         self._path = Path(tuples_dataset) if named and Path(tuples_dataset).is_file() else None
-        own = named and self._path is None
+        own = (named and self._path is None) or isinstance(tuples_dataset, (Source, Mapping))
+        own = own or hasattr(tuples_dataset, "has_docpairs") or hasattr(tuples_dataset, "irds_ref")
         self._tuples: Source | None = open_source(tuples_dataset) if own else None
         self.source: Source | None = self._tuples if dataset is None else open_source(dataset)
         self._shards = Shards()
@@ -93,7 +95,7 @@ class TupleDataset(IterableDataset[RankSample]):
             raise ValueError("Rows that can be read only once are not counted; give a list, or the trainer max_steps=.")
         if readers not in self._shares:
             counts = [0] * readers
-            rows, parse = open_tuples(self._given(), ids=self.source is not None)
+            rows, parse = self._opened()
             for place, row in enumerate(rows):
                 counts[place % readers] += len(self._usable(parse(row)))
             self._shares[readers] = counts
@@ -116,7 +118,7 @@ class TupleDataset(IterableDataset[RankSample]):
 
     def _plans(self, number: int, count: int, rng: np.random.Generator | None) -> Iterator[Plan]:
         """Groups with the places of the documents that a sample shows."""
-        rows, parse = open_tuples(self._given(), ids=self.source is not None)
+        rows, parse = self._opened()
         kept = read = largest = 0
         for row in islice(rows, number, None, count):
             group = parse(row)
@@ -126,10 +128,12 @@ class TupleDataset(IterableDataset[RankSample]):
             largest = max(largest, len(group.labels))
             for places in chosen:
                 yield group, self._cut(places, rng)
+        if not read and not number:
+            raise ValueError("There are no tuples; allowed: one row at least.")
         if read and not kept:
             raise ValueError(
                 f"None of {read} rows has a relevant document and {self.num_docs or 2} documents in all, the largest "
-                f"has {largest}; allowed: a smaller num_docs."
+                f"has {largest}; allowed: a smaller num_docs, such as 1 where negatives are those of the batch."
             )
         if kept < read:
             warnings.warn(
@@ -137,6 +141,9 @@ class TupleDataset(IterableDataset[RankSample]):
                 "and are left out.",
                 stacklevel=2,
             )
+
+    def _opened(self) -> tuple[Iterator[Any], Callable[[Any], Group]]:
+        return open_tuples(self._given(), ids=self.source is not None, graded=self.targets == "relevance")
 
     def _given(self) -> Any:
         if self._path is not None:
