@@ -920,6 +920,8 @@ def test_names_are_several_strings(kind: str, built: dict[str, LIRIndex]) -> Non
             call("12")
         with pytest.raises(TypeError, match="docnos has 4, int; allowed: strings"):
             call([4, 5])
+        with pytest.raises(TypeError, match="docnos has 0, int; allowed: strings"):
+            call(["d1", 0])
     with pytest.raises(TypeError, match="include_fields='text'; allowed: several strings"):
         index.retriever(include_fields="text")
     with pytest.raises(ValueError, match="results have other values in these columns"):

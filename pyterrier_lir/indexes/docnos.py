@@ -104,6 +104,7 @@ def as_names(names: Iterable[str], what: str) -> tuple[str, ...]:
     if isinstance(names, str):
         raise TypeError(f"{what}={names!r}; allowed: several strings, such as [{names!r}].")
     found = tuple(names)
-    if wrong := next((name for name in found if not isinstance(name, str)), None):
-        raise TypeError(f"{what} has {wrong!r}, {type(wrong).__name__}; allowed: strings.")
+    for name in found:
+        if not isinstance(name, str):
+            raise TypeError(f"{what} has {name!r}, {type(name).__name__}; allowed: strings.")
     return found

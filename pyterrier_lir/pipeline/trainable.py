@@ -98,7 +98,8 @@ class Trainable(Drawn, pt.Estimator):
             )
         known = _FIELDS[LIRBiEncoder] | (_FIELDS[LIRReRanker] if index is None else _SEARCH)
         if unknown := sorted(set(settings) - known):
-            raise TypeError(f"Trainable has no setting {', '.join(unknown)}.")
+            theirs = "LIRReRanker and LIRBiEncoder" if index is None else "LIRBiEncoder and LIRRetriever"
+            raise TypeError(f"Trainable has no setting {', '.join(unknown)}; it has its own and those of {theirs}.")
         self.model, self.folder, self.config, self.loss_functions = model, Path(folder), config, loss_functions
         self.n, self.skip_top, self.mining, self.docs = n, skip_top, mining or {}, docs
         self.targets: Any = targets
