@@ -40,7 +40,7 @@ def sphinx() -> None:
         def run(self) -> list[nodes.Node]:
             return []
 
-    for name in ("autoclass", "toctree"):
+    for name in ("autoclass", "autofunction", "toctree"):
         directives.register_directive(name, Known)
     roles.register_local_role("class", lambda name, raw, text, line, inliner, **_: ([nodes.literal(raw, text)], []))
 
