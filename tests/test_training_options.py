@@ -208,9 +208,23 @@ def test_what_was_mined_is_used_after_an_interruption(tiny: Tiny, tmp_path: Path
     assert run(7, tmp_path / "half.ckpt")[1] == [3, 3]
 
 
+LENGTH_ONE = BiEncoderConfig(normalization_strategy="l2")
 BAD: dict[str, tuple[Callable[[Tiny, Path], Any], type[Exception], str]] = {
     "another configuration": (
-        lambda tiny, p: resumed(tiny, p), ValueError, "another configuration: .*normalization_strategy='l2' .now None",
+        lambda tiny, p: resumed(tiny, p, now=BiEncoderConfig()), ValueError,
+        r"written with normalization_strategy='l2' \(now None\); allowed: the same",
+    ),
+    "another learning rate": (
+        lambda tiny, p: resumed(tiny, p, learning_rate=0.5), ValueError,
+        r"written with learning rate=2e-05 \(now 0.5\); allowed: the same.  To begin a new training",
+    ),
+    "another rate of the head": (
+        lambda tiny, p: resumed(tiny, p, BiEncoderConfig.colbert(), head_learning_rate=0.5), ValueError,
+        r"written with parameters=\[16, 22\] \(now \[15, 22, 1\]\), learning rate=2e-05 \(now \[2e-05, 0.5\]\); allowed",
+    ),
+    "another backbone": (
+        lambda tiny, p: resumed(tiny, p, backbone="dpr-max"), ValueError,
+        r"written with model_type='bert' \(now 'roberta'\).*Another model has other weights",
     ),
     "negatives for a cross-encoder": (
         lambda tiny, p: trainer(p, max_steps=2, callbacks=refreshing(p)).fit(module("cross", tiny), data(8)),
@@ -235,13 +249,15 @@ def refreshing(folder: Path) -> RefreshNegatives:
     return RefreshNegatives(1, frame[["qid", "query"]], frame[["qid", "docno"]], {}, folder)
 
 
-def resumed(tiny: Tiny, folder: Path) -> None:
-    config = BiEncoderConfig(normalization_strategy="l2")
-    first = BiEncoderModule(tiny("dense"), config, loss_functions=[RankNet()])
+def resumed(
+    tiny: Tiny, folder: Path, config: BiEncoderConfig = LENGTH_ONE, now: BiEncoderConfig | None = None,
+    backbone: str = "dense", **settings: Any,
+) -> None:  # fmt: skip
+    """Train a step, and go on with another configuration, backbone or other settings."""
     own = trainer(folder, max_steps=1)
-    own.fit(first, data(8))
+    own.fit(BiEncoderModule(tiny("dense"), config, loss_functions=[RankNet()]), data(8))
     own.save_checkpoint(folder / "x.ckpt")
-    other = BiEncoderModule(tiny("dense"), BiEncoderConfig(), loss_functions=[RankNet()])
+    other = BiEncoderModule(tiny(backbone), now or config, loss_functions=[RankNet()], **settings)
     trainer(folder, max_steps=2).fit(other, data(8), ckpt_path=folder / "x.ckpt", weights_only=False)
 
 

@@ -121,7 +121,7 @@ def test_a_run_with_refreshed_negatives_resumes_with_them(stop: int, tiny: Tiny,
         keep = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=1, save_top_k=-1)
         refresh = RefreshNegatives(3, topics, qrels, docs, tmp_path / "mined", depth=20, n=2)
         trainer(tmp_path, max_steps=9, enable_checkpointing=True, callbacks=[watch, refresh, keep]).fit(
-            module("dense", tiny, schedule=Schedule("constant")),
+            module("dense", tiny, schedule=Schedule()),
             LightningIRDataModule(train_dataset=tuples(8), train_batch_size=2),
             ckpt_path=checkpoint,
         )  # fmt: skip
@@ -137,9 +137,10 @@ def test_negatives_that_are_found_at_the_end_of_an_epoch_are_all_trained_on(tiny
     watch = Watch()
     refresh = RefreshNegatives(4, frame[["qid", "query"]].drop_duplicates(), qrels, docs, tmp_path / "mined", n=2)
     trainer(tmp_path, max_steps=12, callbacks=[watch, refresh]).fit(
-        module("dense", tiny), LightningIRDataModule(train_dataset=tuples(8), train_batch_size=2)
+        module("dense", tiny, schedule=Schedule()), LightningIRDataModule(train_dataset=tuples(8), train_batch_size=2)
     )
     assert {epoch: len(batches) for epoch, batches in watch.batches.items()} == {0: 4, 1: 4, 2: 4}
+    assert watch.rates == pytest.approx([1e-3 * (12 - step) / 12 for step in range(12)])
 
 
 @pytest.mark.parametrize("setting", [{"train_batch_size": 3}, {"seed": 9}, {"num_workers": 1}])

@@ -22,6 +22,7 @@ from . import (
     bge_m3,
     causal_lm,
     colbert,
+    kept_layers,
     lightning_ir,
     own,
     sentence_transformers,
@@ -77,7 +78,8 @@ def load(
         trust_remote_code: whether Python files of the checkpoint may run.
         outputs: which outputs of a bi-encoder that has several, such as `("dense", "sparse")` of BGE-M3; None for
             the usual ones.
-        config: makes a new model on the checkpoint's backbone instead of reading what it is.
+        config: another configuration than the checkpoint's.  Layers behind the backbone are kept where it asks for
+            such ones, else new ones are made, which have to be trained; a warning says so.
         default: makes a new model of a backbone alone, which has to be trained; also of a masked language model, where
             that is a cross-encoder's.
         merge_adapter: whether the changes of a PEFT adapter are added to the weights of its base.
@@ -91,13 +93,30 @@ def load(
     files = Files(os.fspath(name), revision, trust_remote_code, merge_adapter)
     options = ReadOptions(dtype=dtype, template=template, outputs=tuple(outputs) if outputs else None)
     if config is not None:
-        return backbone.new(files, options, config)
+        return _reconfigured(files, options, config)
     if default is not None and _is_backbone(files, default):
         kind = type(default).__name__.removesuffix("Config")
         warnings.warn(f"{files.name} is a backbone alone: the new {kind} on it has to be trained.", stacklevel=3)
         return backbone.new(files, options, default)
     checkpoint: Checkpoint = _reader(files).read(files, options)
     return _chosen(checkpoint, options)
+
+
+def _reconfigured(files: Files, options: ReadOptions, config: BiEncoderConfig | CrossEncoderConfig) -> Checkpoint:
+    """A model of another configuration on a checkpoint's backbone."""
+    reader = next((reader for reader in READERS.values() if reader.why_not(files) is None), backbone)
+    if reader is backbone:
+        return backbone.new(files, options, config)
+    own: Checkpoint = reader.read(files.without_weights(), options)
+    if kept_layers.fits(own, config):
+        return kept_layers.with_config(files, reader.read(files, options), config)
+    if kept_layers.scores(own) and reader is not splade and type(own.config) is type(config):
+        kind = type(config).__name__.removesuffix("Config")
+        warnings.warn(
+            f"{files.name} loses its own last layers, as config= asks for others: the new {kind} has to be trained.",
+            stacklevel=4,
+        )
+    return backbone.new(files, options, config)
 
 
 def kinds(name: str | os.PathLike[str], *, revision: str | None = None) -> tuple[Kind, ...]:

@@ -14,6 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..config import BiEncoderConfig, CrossEncoderConfig, Kind
+from . import lightning_ir
 from .checkpoint import Checkpoint, ReadOptions, encoder_class, max_positions
 from .files import Files
 from .language_model_head import HEADS, has_masked_lm_head, read_masked_lm, tied_head
@@ -55,14 +56,14 @@ def new(files: Files, options: ReadOptions, config: BiEncoderConfig | CrossEncod
         ValueError: if the configuration asks for what the backbone cannot do.
     """
     subfolder = next((entry["path"] for entry in files.json("modules.json") or []), "")
-    backbone_config = files.backbone_config(subfolder=subfolder)
-    _check_lengths(files, backbone_config, config)
+    backbone_config = files.backbone_config(lightning_ir.backbone_values(files), subfolder)
+    check_lengths(files, backbone_config, config)
     tokenizer = files.tokenizer(backbone_config, subfolder)
     if isinstance(config, CrossEncoderConfig):
         if config.head != "linear":
             raise ValueError(f"A new cross-encoder has head='linear', not {config.head!r}.")
         backbone = files.backbone(encoder_class(backbone_config), backbone_config, options.dtype, subfolder=subfolder)
-        _check_pooling(files, backbone, config)
+        check_pooling(files, backbone, config)
         labels = 2 if config.scoring_strategy in ("mono", "difference") else 1
         head = nn.Sequential(_linear(backbone, backbone.config.hidden_size, labels, config.linear_bias))
         return Checkpoint(config, backbone, tokenizer, head.eval(), files.name)
@@ -72,16 +73,16 @@ def new(files: Files, options: ReadOptions, config: BiEncoderConfig | CrossEncod
         backbone = files.backbone(encoder_class(backbone_config), backbone_config, options.dtype, subfolder=subfolder)
         if config.embedding_dim not in (None, backbone_config.hidden_size) and config.projection is None:
             config = replace(config, projection="linear")
-        _check_pooling(files, backbone, config)
+        check_pooling(files, backbone, config)
         head = _new_head(config, backbone)
-    _add_markers(tokenizer, backbone, config)
+    add_markers(tokenizer, backbone, config)
     tables = [side for side in ("query", "doc") if config.of(side == "query", "weighting") == "static"]
     size = backbone.config.vocab_size
     weights = {side: nn.Parameter(torch.ones(size, dtype=options.dtype)) for side in tables}
     return Checkpoint(config, backbone, tokenizer, head.eval(), files.name, weights)
 
 
-def _check_lengths(files: Files, backbone_config: Any, config: BiEncoderConfig | CrossEncoderConfig) -> None:
+def check_lengths(files: Files, backbone_config: Any, config: BiEncoderConfig | CrossEncoderConfig) -> None:
     """Refuse lengths that were asked for and that the backbone has no positions for; defaults are cut to them."""
     limit = max_positions(backbone_config)
     for field in dataclasses.fields(config):
@@ -90,7 +91,7 @@ def _check_lengths(files: Files, backbone_config: Any, config: BiEncoderConfig |
             raise ValueError(f"{field.name}={length}; {files.name} has positions for {limit} tokens.")
 
 
-def _check_pooling(files: Files, backbone: PreTrainedModel, config: BiEncoderConfig | CrossEncoderConfig) -> None:
+def check_pooling(files: Files, backbone: PreTrainedModel, config: BiEncoderConfig | CrossEncoderConfig) -> None:
     """Refuse to read the first token of a decoder, which sees no other."""
     fields = [name for name in (f"{side}pooling_strategy" for side in ("", "query_", "doc_"))
               if getattr(config, name, None) in ("first", ("first",))]  # fmt: skip
@@ -128,7 +129,7 @@ def _linear(backbone: PreTrainedModel, size: int, out: int, bias: bool) -> nn.Li
     return layer.to(backbone.dtype)
 
 
-def _add_markers(tokenizer: PreTrainedTokenizerBase, backbone: PreTrainedModel, config: BiEncoderConfig) -> None:
+def add_markers(tokenizer: PreTrainedTokenizerBase, backbone: PreTrainedModel, config: BiEncoderConfig) -> None:
     """Markers that the vocabulary lacks get a row of their own in the embeddings."""
     lacking = [
         token for token in dict.fromkeys((*config.query_markers, *config.doc_markers))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import warnings
 from collections.abc import Iterator
@@ -50,6 +51,13 @@ class Files:
         self.merge_adapter = merge_adapter
         self.weights = weights
         self.folder = _local_folder(name, revision, weights)
+
+    def without_weights(self) -> Files:
+        """The same files; a backbone of them has shapes but no numbers."""
+        other = copy.copy(self)
+        other.weights = False
+        vars(other).pop("base", None)
+        return other
 
     def __contains__(self, path: str) -> bool:
         return (self.folder / path).is_file()

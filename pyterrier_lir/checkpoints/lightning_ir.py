@@ -72,16 +72,24 @@ def read(files: Files, options: ReadOptions) -> Checkpoint:
         raise ValueError(
             f"{files.name} is a Lightning IR model of type {values['model_type']!r}; known are {', '.join(known)}."
         )
+    backbone_config = files.backbone_config(backbone_values(files))
     if values["model_type"] in bi_encoders.MODEL_TYPES:
-        return bi_encoders.read(files, options)
-    backbone_values = {k: v for k, v in values.items() if k not in _OWN_KEYS}
-    backbone_config = files.backbone_config({**backbone_values, "model_type": values["backbone_model_type"]})
+        return bi_encoders.read(files, backbone_config, options)
     config = _config(values)
     if backbone_config.is_encoder_decoder:
         config = _with_t5_template(config)
     backbone = files.backbone(AutoModel, backbone_config, options.dtype)
     head = _head(files, config, backbone, values.get("_bert_pool", False), options.dtype)
     return Checkpoint(config, backbone, files.tokenizer(backbone_config), head, files.name)
+
+
+def backbone_values(files: Files) -> dict[str, Any] | None:
+    """What config.json says of the backbone; None for a checkpoint of another library."""
+    if why_not(files) is not None:
+        return None
+    own = _OWN_KEYS | bi_encoders.OWN_KEYS if files.config["model_type"] in bi_encoders.MODEL_TYPES else _OWN_KEYS
+    values = {name: value for name, value in files.config.items() if name not in own}
+    return values | {"model_type": files.config["backbone_model_type"]}
 
 
 def _config(values: dict[str, Any]) -> CrossEncoderConfig:

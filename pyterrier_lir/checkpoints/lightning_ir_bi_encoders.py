@@ -43,18 +43,21 @@ _SHARED = (
     "doc_mask_scoring_tokens", "query_aggregation_function", "doc_aggregation_function",
     "attend_to_query_expanded_tokens", "attend_to_doc_expanded_tokens",
 )  # fmt: skip
+OWN_KEYS = frozenset([
+    *_SHARED, "pooling_strategy", "query_pooling_strategy", "doc_pooling_strategy", "projection", "embedding_dim",
+    "normalization_strategy", "normalize", "sparsification_strategy", "sparsification", "query_expansion",
+    "doc_expansion", "query_weighting", "doc_weighting", "k_train", "num_viewer_tokens", "token_embedding_dim",
+    "cls_embedding_dim", "tokenizer_pattern", "use_adapter", "adapter_config", "pretrained_adapter_name_or_path",
+])  # fmt: skip
 
 
-def read(files: Files, options: ReadOptions) -> Checkpoint:
+def read(files: Files, backbone_config: PretrainedConfig, options: ReadOptions) -> Checkpoint:
     """Read a bi-encoder.
 
     Raises:
         ValueError: if layers are missing.
     """
     values = files.config
-    own = {"model_type", "backbone_model_type", "architectures", *_own_fields()}
-    backbone_values = {name: value for name, value in values.items() if name not in own}
-    backbone_config = files.backbone_config({**backbone_values, "model_type": values["backbone_model_type"]})
     backbone = files.backbone(encoder_class(backbone_config), backbone_config, options.dtype)
     tokenizer = files.tokenizer(backbone_config)
     config = _config(values)
@@ -69,15 +72,6 @@ def read(files: Files, options: ReadOptions) -> Checkpoint:
         cls = BiEncoderConfig(**_shared(values), query_pooling_strategy="first", doc_pooling_strategy="first")
         also = (Output(cls, nn.Sequential(_linear(files, "cls_projection", values, options.dtype))),)
     return Checkpoint(config, backbone, tokenizer, first.head, files.name, first.term_weights, also)
-
-
-def _own_fields() -> set[str]:
-    return {
-        *_SHARED, "pooling_strategy", "query_pooling_strategy", "doc_pooling_strategy", "projection", "embedding_dim",
-        "normalization_strategy", "normalize", "sparsification_strategy", "sparsification", "query_expansion",
-        "doc_expansion", "query_weighting", "doc_weighting", "k_train", "num_viewer_tokens", "token_embedding_dim",
-        "cls_embedding_dim", "tokenizer_pattern", "use_adapter", "adapter_config", "pretrained_adapter_name_or_path",
-    }  # fmt: skip
 
 
 def _shared(values: dict[str, Any]) -> dict[str, Any]:

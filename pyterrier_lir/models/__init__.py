@@ -19,7 +19,7 @@ def load_model(name: str | os.PathLike[str], **options: Any) -> CrossEncoderMode
 
     Args:
         name: a folder or hub id.
-        options: of `checkpoints.load`, such as `dtype`, `revision`, or `config` for a new model on a backbone.
+        options: of `checkpoints.load`, such as `dtype`, `revision`, or `config` for another configuration.
 
     Raises:
         ValueError, FileNotFoundError: see `checkpoints.load`.

@@ -63,8 +63,8 @@ class BiEncoderModel(nn.Module):
         """Load a bi-encoder from a folder or hub id; `options` are those of `checkpoints.load`.
 
         Args:
-            config: makes a new model on the checkpoint's backbone instead, which is to be trained; None makes one of
-                `BiEncoderConfig()` of a backbone alone, with a warning.
+            config: another configuration than the checkpoint's; layers that it has not are new, and have to be
+                trained.  None makes a `BiEncoderConfig()` of a backbone alone, with a warning.
 
         Raises:
             ValueError: if the checkpoint is no bi-encoder.

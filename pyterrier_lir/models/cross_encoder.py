@@ -60,8 +60,8 @@ class CrossEncoderModel(nn.Module):
         """Load a cross-encoder from a folder or hub id; `options` are those of `checkpoints.load`.
 
         Args:
-            config: makes a new model on the checkpoint's backbone instead, which is to be trained; None makes one of
-                `CrossEncoderConfig()` of a backbone alone, with a warning.
+            config: another configuration than the checkpoint's; layers that it has not are new, and have to be
+                trained.  None makes a `CrossEncoderConfig()` of a backbone alone, with a warning.
 
         Raises:
             ValueError: if the checkpoint is no cross-encoder.

@@ -38,7 +38,7 @@ class Trainable(Drawn, pt.Estimator):
     Args:
         model: a checkpoint, or a backbone with `config=`.
         folder: where the trained model is written; that of an earlier training is replaced.
-        config: makes a new model on the backbone.
+        config: see `BiEncoderModule`.
         loss_functions: of `training.objectives`; None for InfoNCE of a query's documents for cross-encoders, and
             `InBatchCrossEntropy` for bi-encoders.
         n: negatives of a positive.

@@ -17,6 +17,7 @@ from ..data.collections import DocDataset, QueryDataset
 from ..data.runs import RunDataset
 from ..data.samples import collate
 from ..data.tuples import TupleDataset
+from .resuming import ANEW, refuse_other
 
 MAX_STEPS = "give the trainer max_steps=, which learning rates and schedules are laid out over."
 
@@ -25,7 +26,7 @@ class LightningIRDataModule(LightningDataModule):
     """Datasets for training, validation and inference.
 
     Args:
-        num_workers: processes that read and tokenise ahead.
+        num_workers: processes that read ahead.
         train_batch_size: queries of a batch of training.
         shuffle_train: whether samples come in another order in each epoch.
         train_dataset: samples to train on, such as `TupleDataset` or `RunDataset`.
@@ -106,7 +107,8 @@ class LightningIRDataModule(LightningDataModule):
         """Count the batches of training."""
         if self.trainer is not None and self.trainer.training and not self._replaced:
             self._done, self._begun = self._done + 1, True
-        return batch
+        module = getattr(self.trainer, "lightning_module", None)  # whose own hook Lightning leaves out for this one
+        return batch if module is None else module.on_before_batch_transfer(batch, dataloader_idx)
 
     def _place(self) -> tuple[int, int]:
         return self._epoch, self._done
@@ -156,14 +158,8 @@ class LightningIRDataModule(LightningDataModule):
         if self.trainer is not None and not self.trainer.training:
             return
         self._epoch, self._done = int(state.get("epoch", 0)), int(state.get("batches", 0))
-        saved, own = state.get("settings", {}), self._settings(self._done > 0)
-        if other := [f"{name}={value!r} (now {own.get(name)!r})" for name, value in saved.items()
-                     if own.get(name) != value]:  # fmt: skip
-            raise ValueError(
-                f"The checkpoint was written with {', '.join(other)}; allowed: the same, as batches would be others "
-                "than those that are left.  To begin a new training with its weights, load them into the module and "
-                "leave ckpt_path= out."
-            )
+        own = self._settings(self._done > 0)
+        refuse_other(state.get("settings", own), own, f"Batches would be others than those that are left.  {ANEW}")
 
     def _settings(self, within: bool) -> dict[str, Any]:
         """What the order of samples depends on, and within an epoch also who reads which of them."""

@@ -25,7 +25,8 @@ class BiEncoderModule(RankingModule):
 
     Args:
         model_name_or_path: a checkpoint, or a backbone alone.
-        config: makes a new model on the backbone; None keeps what the checkpoint is.
+        config: another configuration than the checkpoint's; its projection or scoring layer is kept where the
+            configuration asks for such a one, else it is new.
         model: a loaded model instead.
         loss_functions: losses, or (loss, weight), or (loss, weight, schedule of the weight).
         evaluation_metrics: names that ir_measures knows, for validation.

@@ -28,6 +28,7 @@ from .cpu_functions import again
 from .datamodule import steps_of
 from .inference import engine_of, everyones, name_of, re_rank, search
 from .objectives import InBatchCrossEntropy
+from .resuming import refuse_other, refuse_other_optimizers, shape_of
 from .schedules import Schedule
 from .scored import Loss, Scored
 from .sharded import is_sharded, shard, whole
@@ -86,6 +87,8 @@ class RankingModule(LightningModule):
         self.weight_decay, self.schedule = weight_decay, schedule
         self.cached, self.group_tokens = cached, group_tokens
         self.stale = False  # whether training goes on with other data than those of the epoch under way
+        self._passed_over = False  # whether the batch under way is of data that were replaced
+        self._restored: Sequence[Any] = ()  # states of the optimisers in the checkpoint that is gone on from
         if gradient_checkpointing:
             own = {"context_fn": partial(again, self.model.backbone)} if compile is False else {}  # else it has kernels
             self.model.backbone.gradient_checkpointing_enable({"use_reentrant": False, **own})
@@ -170,8 +173,14 @@ class RankingModule(LightningModule):
 
     def on_train_batch_start(self, batch: TrainBatch, batch_idx: int) -> int | None:
         """End the epoch where its data have been replaced."""
-        stale, self.stale = self.stale, False
-        return -1 if stale else None
+        self._passed_over, self.stale = self.stale, False
+        return -1 if self._passed_over else None
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Step, but not for a batch that was passed over."""
+        interval = next(one.interval for one in self.trainer.lr_scheduler_configs if one.scheduler is scheduler)
+        if not (self._passed_over and interval == "step"):
+            super().lr_scheduler_step(scheduler, metric)
 
     def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
         """The weighted sum of the losses of a batch; each is logged by its class, the second of a class with `_2`.
@@ -300,19 +309,27 @@ class RankingModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what kind of model it is."""
-        checkpoint["config"] = self.config.to_dict()
+        checkpoint |= {"config": self.config.to_dict(), "backbone": shape_of(self.model.backbone)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to go on with another configuration.
+        """Refuse weights of another backbone or configuration.
 
         Raises:
             ValueError: naming the settings that differ.
         """
-        saved, own = checkpoint.get("config"), self.config.to_dict()
-        if saved is not None and saved != own:
-            other = [f"{name}={saved.get(name)!r} (now {own.get(name)!r})" for name in sorted({*saved, *own})
-                     if saved.get(name) != own.get(name)]  # fmt: skip
-            raise ValueError(f"The checkpoint was written with another configuration: {', '.join(other)}.")
+        for name, own in (("backbone", shape_of(self.model.backbone)), ("config", self.config.to_dict())):
+            refuse_other(checkpoint.get(name, own), own, "Another model has other weights.")
+        goes_on = self._trainer is not None and self.trainer.training
+        self._restored = checkpoint.get("optimizer_states", ()) if goes_on else ()
+
+    def on_fit_start(self) -> None:
+        """Refuse to go on with another optimiser than the checkpoint's, before its state is loaded.
+
+        Raises:
+            ValueError: naming the settings that differ.
+        """
+        refuse_other_optimizers(self._restored, self.trainer.optimizers)
+        self._restored = ()
 
     def save_pretrained(self, folder: str | os.PathLike[str], layout: Layout | None = None) -> None:
         """Write a folder that `LIRReRanker` and `LIRBiEncoder` open; adapters are merged into the weights.

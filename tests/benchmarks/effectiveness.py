@@ -84,12 +84,14 @@ def trained(task: Task, arguments: argparse.Namespace, folder: Path) -> float:
     teacher = LIRBiEncoder(arguments.model, precision="bf16", **lengths) if arguments.kind == "cross" else None
     if arguments.kind == "cross":
         module: Any = CrossEncoderModule(arguments.model, CrossEncoderConfig(linear_bias=True, **lengths),
-                                         loss_functions=[RankNet()], learning_rate=1e-4, head_learning_rate=1e-3,
-                                         schedule=schedule)  # fmt: skip
+                                         loss_functions=[RankNet()], learning_rate=arguments.learning_rate or 1e-4,
+                                         head_learning_rate=1e-3, schedule=schedule)  # fmt: skip
     else:
         chosen = BI[arguments.kind]
         config = replace(chosen["config"], **lengths)
-        module = BiEncoderModule(arguments.model, **{**chosen, "config": config, "schedule": schedule})
+        rate = arguments.learning_rate or chosen["learning_rate"]
+        changed = {"config": config, "schedule": schedule, "learning_rate": rate}
+        module = BiEncoderModule(arguments.model, **{**chosen, **changed})
     if arguments.kind == "splade":
         start_sparse(module, list(task.docs.values())[:200])
     module.save_pretrained(folder / "before")
@@ -146,6 +148,7 @@ def main() -> None:
     parser.add_argument("kind", choices=sorted(BATCHES))
     parser.add_argument("--model", required=True, help="folder of all-MiniLM-L6-v2")
     parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--learning-rate", type=float, help="another than the kind's")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--doc-length", type=int, default=128, help="tokens of documents, which are cut")
     parser.add_argument("--depth", type=int, default=50, help="documents of a query that are re-ranked")

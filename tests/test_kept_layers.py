@@ -1,0 +1,101 @@
+"""A configuration that is given for a checkpoint: its own layers where they fit, else new ones, and a warning."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from pyterrier_lir import (
+    BiEncoderConfig,
+    BiEncoderModel,
+    BiEncoderModule,
+    CrossEncoderConfig,
+    CrossEncoderModule,
+    checkpoints,
+)
+from pyterrier_lir.checkpoints.checkpoint import Checkpoint
+from pyterrier_lir.model_configs import DprConfig, MonoConfig, SpladeConfig
+from tests.tiny_bi_encoders import KINDS
+from tests.tiny_checkpoints import SENTENCES
+
+Tiny = Callable[[str], str]
+
+
+def numbers(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    """All weights but those of BERT's pooler, where nothing reads them and no file has them."""
+    named = {
+        **checkpoint.backbone.state_dict(),
+        **checkpoint.head.state_dict(prefix="head."),
+        **checkpoint.term_weights,
+    }
+    return {name.removeprefix("bert."): value for name, value in named.items() if not name.startswith("pooler.")}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("coil", "bge-m3")])  # which have two outputs
+def test_a_checkpoint_with_other_lengths_keeps_all_its_weights(kind: str, tiny: Tiny) -> None:
+    own = checkpoints.load(tiny(kind))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = checkpoints.load(tiny(kind), config=replace(own.config, query_length=7, doc_length=9))
+    assert (found.config.query_length, found.config.doc_length) == (7, 9)
+    assert numbers(found).keys() == numbers(own).keys()
+    assert all(torch.equal(value, numbers(own)[name]) for name, value in numbers(found).items())
+
+
+CHANGED: dict[str, tuple[str, Any, str]] = {
+    "a re-ranker of two logits": ("bert-1", CrossEncoderConfig(scoring_strategy="mono"), "new CrossEncoder"),
+    "a re-ranker without the pooler": ("bert-1", CrossEncoderConfig(), "new CrossEncoder"),
+    "another width": ("col", BiEncoderConfig.colbert(embedding_dim=5), "new BiEncoder"),
+    "SPLADE of ColBERT": ("col", BiEncoderConfig.splade(), "new BiEncoder"),
+    "dense of SPLADE": ("splade", BiEncoderConfig(), "new BiEncoder"),
+    "weights from a table": ("splade", BiEncoderConfig.splade(query_weighting="static"), "new BiEncoder"),
+}
+
+
+@pytest.mark.parametrize("case", CHANGED)
+def test_layers_that_a_checkpoint_has_not_are_new_and_a_warning_says_so(case: str, tiny: Tiny) -> None:
+    kind, config, message = CHANGED[case]
+    with pytest.warns(UserWarning, match=f"loses its own last layers, as config= asks for others: the {message} has"):
+        found = checkpoints.load(tiny(kind), config=config)
+    own = checkpoints.load(tiny(kind))
+    assert found.config == config
+    backbone = {name: value for name, value in numbers(found).items() if not name.startswith(("head.", "query", "doc"))}
+    assert all(torch.equal(value, numbers(own)[name]) for name, value in backbone.items())
+
+
+@pytest.mark.parametrize("kind", ["dense", "bert-1"])
+def test_a_model_of_another_class_is_new_without_a_warning(kind: str, tiny: Tiny) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert checkpoints.load(tiny(kind), config=BiEncoderConfig.colbert(embedding_dim=6)).head[-1].out_features == 6
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        ("dpr-first", DprConfig(query_length=20, doc_length=40)),
+        ("splade", SpladeConfig(query_length=20, doc_length=40)),
+        ("pylate", BiEncoderConfig.colbert(query_length=20, doc_length=40, embedding_dim=8)),
+    ],
+)
+def test_bi_encoders_of_other_libraries_go_on_with_their_heads(kind: str, config: BiEncoderConfig, tiny: Tiny) -> None:
+    module, own = BiEncoderModule(tiny(kind), config=config), BiEncoderModel.from_pretrained(tiny(kind))
+    assert module.config == config
+    for name, value in own.outputs[0].head.state_dict().items():
+        assert torch.equal(module.model.outputs[0].head.state_dict()[name], value), name
+
+
+def test_a_cross_encoder_of_lightning_ir_scores_as_before(tiny: Tiny) -> None:
+    query, docs = SENTENCES[0], SENTENCES[1:4]
+    own = CrossEncoderModule(tiny("mono-bert")).score(query, docs).scores
+    again = (
+        CrossEncoderModule(tiny("mono-bert"), config=MonoConfig(query_length=10, doc_length=24))
+        .score(query, docs)
+        .scores
+    )
+    assert torch.equal(own, again)
