@@ -108,3 +108,15 @@ def as_names(names: Iterable[str], what: str) -> tuple[str, ...]:
         if not isinstance(name, str):
             raise TypeError(f"{what} has {name!r}, {type(name).__name__}; allowed: strings.")
     return found
+
+
+def as_fields(names: Iterable[str] | str) -> tuple[str, ...]:
+    """Names of stored fields as a tuple, one name alone too.
+
+    Raises:
+        TypeError: for what is no string.
+
+    >>> as_fields("text"), as_fields(["text", "title"])
+    (('text',), ('text', 'title'))
+    """
+    return as_names([names] if isinstance(names, str) else names, "include_fields")

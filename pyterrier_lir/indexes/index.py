@@ -220,8 +220,7 @@ class LIRIndex(pt.Artifact):
         """
         from .loaders import FieldLoader
 
-        names = self.meta["fields"] if fields == "*" else [fields] if isinstance(fields, str) else fields
-        return FieldLoader(self, names)
+        return FieldLoader(self, self.meta["fields"] if fields == "*" else fields)
 
     def vec_loader(self) -> VectorLoader:
         """The transformer that adds the stored vectors to results or documents; see `VectorLoader`."""

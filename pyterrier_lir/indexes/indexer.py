@@ -15,6 +15,7 @@ from ..config import BiEncoderConfig
 from ..display import Drawn, chosen
 from ..vectors import Vectors
 from .building import Document, Plan, as_documents, build
+from .docnos import as_fields
 from .storage import Mode
 
 if TYPE_CHECKING:
@@ -73,8 +74,7 @@ class Indexer(Drawn, pt.Indexer):
         **settings: Any,
     ) -> None:
         self.index_ = index
-        fields = [include_fields] if isinstance(include_fields, str) else include_fields
-        self.mode, self.include_fields, self.replace = mode, tuple(fields), replace
+        self.mode, self.include_fields, self.replace = mode, as_fields(include_fields), replace
         self.encoder, self.config, self.model = encoder, config, model or {}
         self.shard_docs, self.verbose = shard_docs, verbose
         if encoder is not None and (config is not None or model is not None):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pyterrier as pt
 
-from .docnos import as_names
+from .docnos import as_fields
 from .index import LIRIndex
 from .retriever import OnIndex
 
@@ -24,8 +24,8 @@ class FieldLoader(OnIndex):
         ValueError: for documents that the index does not hold, or fields that it does not store.
     """
 
-    def __init__(self, index: LIRIndex, include_fields: Iterable[str]) -> None:
-        self.index, self.include_fields = index, as_names(include_fields, "include_fields")
+    def __init__(self, index: LIRIndex, include_fields: Iterable[str] | str) -> None:
+        self.index, self.include_fields = index, as_fields(include_fields)
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """The same rows with the fields' columns."""

@@ -17,7 +17,7 @@ from ..columns import ENCODED_BY, VECTOR_COLUMNS, transform_iter
 from ..config import Similarity
 from ..display import Drawn
 from ..vectors import take
-from .docnos import as_names
+from .docnos import as_fields, as_names
 from .index import LIRIndex, Mask
 from .search import Searcher, open_engine
 
@@ -125,10 +125,10 @@ class IndexScorer(OnIndex):
         index: LIRIndex,
         *,
         any_model: bool = False,
-        include_fields: Iterable[str] = (),
+        include_fields: Iterable[str] | str = (),
         missing: Missing = "error",
     ) -> None:
-        self.index, self.any_model, self.include_fields = index, any_model, as_names(include_fields, "include_fields")
+        self.index, self.any_model, self.include_fields = index, any_model, as_fields(include_fields)
         self.missing = known(missing)
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
@@ -176,7 +176,7 @@ class Retriever(OnIndex):
         any_model: bool = False,
         docnos: Iterable[str] | None = None,
         where: Callable[[pd.DataFrame], Any] | None = None,
-        include_fields: Iterable[str] = (),
+        include_fields: Iterable[str] | str = (),
         missing: Missing = "error",
         verbose: bool = False,
         options: dict[str, Any] | None = None,
@@ -185,7 +185,7 @@ class Retriever(OnIndex):
         self.index, self.engine, self.num_results, self.verbose = index, engine, checked(num_results), verbose
         self.docnos = None if docnos is None else as_names(docnos, "docnos")
         self.any_model, self.where, self.missing = any_model, where, known(missing)
-        self.include_fields = as_names(include_fields, "include_fields")
+        self.include_fields = as_fields(include_fields)
         self.options = {**(options or {}), **more}
         self._stamp: tuple[Any, ...] | None = None  # of the index that is searched
 

@@ -17,7 +17,7 @@ from ..columns import VECTOR_COLUMNS, transform_iter
 from ..display import Drawn, chosen
 from ..indexes import INDEXES, IndexUnion, LIRIndex, LIRSparseIndex, open_index
 from ..indexes.building import Document, Plan, as_documents, build
-from ..indexes.docnos import as_names
+from ..indexes.docnos import as_fields, as_names
 from ..indexes.indexer import make_header
 from ..indexes.retriever import Missing, check_model, checked, known
 from ..indexes.storage import MODES, Mode
@@ -67,7 +67,7 @@ class LIRIndexer(Drawn, pt.Indexer):
         index: str | os.PathLike[str],
         *,
         mode: Mode = "create",
-        include_fields: Iterable[str] = (),
+        include_fields: Iterable[str] | str = (),
         replace: bool = False,
         shard: tuple[int, int] | Literal["rank"] | None = None,
         shard_docs: int = 262_144,
@@ -75,7 +75,7 @@ class LIRIndexer(Drawn, pt.Indexer):
         **settings: Any,
     ) -> None:
         self.model, self.index_path, self.mode = model, index, mode
-        self.include_fields = as_names(include_fields, "include_fields")
+        self.include_fields = as_fields(include_fields)
         self.replace, self.verbose = replace, verbose
         self.shard, self.shard_docs, self.settings = process_rank() if shard == "rank" else shard, shard_docs, settings
         if self.shard is not None and not 0 <= self.shard[0] < self.shard[1]:
@@ -208,7 +208,7 @@ class LIRRetriever(Drawn, pt.Transformer):
         any_model: bool = False,
         docnos: Iterable[str] | None = None,
         where: Any = None,
-        include_fields: Iterable[str] = (),
+        include_fields: Iterable[str] | str = (),
         missing: Missing = "error",
         verbose: bool = False,
         options: dict[str, Any] | None = None,
@@ -217,7 +217,7 @@ class LIRRetriever(Drawn, pt.Transformer):
         self.model, self.index, self.engine, self.num_results = model, index, engine, checked(num_results)
         self.any_model, self.where, self.verbose, self.options = any_model, where, verbose, options or {}
         self.docnos = None if docnos is None else as_names(docnos, "docnos")
-        self.include_fields, self.missing = as_names(include_fields, "include_fields"), known(missing)
+        self.include_fields, self.missing = as_fields(include_fields), known(missing)
         if unknown := set(settings) - _ENCODER:
             raise TypeError(
                 f"LIRRetriever has no setting {', '.join(sorted(unknown))}; those of engines go into options=dict(...)."
