@@ -34,7 +34,7 @@ class Ragged:
     offsets: Positions
 
     @classmethod
-    def of(cls, rows: Iterable[Sequence[int]]) -> Ragged:
+    def of(cls, rows: Iterable[Sequence[int] | Ids]) -> Ragged:
         """One row of ids per text."""
         arrays = [np.array(row, dtype=np.int32) for row in rows]
         offsets = np.zeros(len(arrays) + 1, dtype=np.int64)

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from pyterrier_lir import BiEncoderConfig, CrossEncoderConfig, LIRBiEncoder, LIRReRanker
 from pyterrier_lir.data.runs import RunDataset
+from pyterrier_lir.pair_tokenizer import PairTokenizer
+from pyterrier_lir.text_tokenizer import TextTokenizer
 from pyterrier_lir.training.datamodule import LightningIRDataModule
 from pyterrier_lir.training.module import BiEncoderModule, CrossEncoderModule, RankingModule
 from pyterrier_lir.training.objectives import (
@@ -245,3 +247,24 @@ def test_two_processes_have_the_gradients_of_one(
         found.append(torch.load(out, weights_only=True))
     for name, tensor in found[0].items():
         torch.testing.assert_close(found[1][name], tensor, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("kind", ["cross", "dense"])
+def test_texts_are_tokenised_once_in_all_epochs(
+    kind: str, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    tokenizer, name = (PairTokenizer, "_encode") if kind == "cross" else (TextTokenizer, "encode")
+    own: Any = getattr(tokenizer, name)
+
+    def watched(self: Any, texts: Sequence[str], *given: Any) -> Any:
+        seen.extend(texts)
+        return own(self, texts, *given)
+
+    monkeypatch.setattr(tokenizer, name, watched)
+    model, samples = module(kind, tiny), data(12)
+    trainer(tmp_path, max_epochs=3).fit(model, samples)
+    dataset: Any = samples.train_dataset
+    texts = {text for sample in map(dataset.__getitem__, range(12)) for text in (sample.query, *sample.docs)}
+    assert sorted(text for text in seen if text in texts) == sorted(texts)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,7 @@ from ..models.backbone import to_device
 from ..tokenization import Positions, Ragged, TokenBatch
 from .cpu_functions import FasterOnCPU
 
+Tokenize: TypeAlias = Callable[[Sequence[str]], Ragged]
 TOKENS = {"cpu": 4_096, "cuda": 65_536}  # of a group of texts, padding included
 
 
@@ -78,18 +79,20 @@ class TextVectors:
 
 
 def encode(
-    model: BiEncoderModel, texts: Sequence[str], query: bool, cached: bool = False, tokens: int | None = None
-) -> list[TextVectors]:
+    model: BiEncoderModel, texts: Sequence[str], query: bool, cached: bool = False, tokens: int | None = None,
+    tokenize: Tokenize | None = None,
+) -> list[TextVectors]:  # fmt: skip
     """The vectors of texts, one item for each output of the model; equal texts are encoded once.
 
     Args:
         cached: whether groups are computed again in the backward pass instead of being kept.
         tokens: most tokens of a group; None for `TOKENS` of the device.
+        tokenize: gives the ids of texts; None for the model's tokenizer.
     """
     device = next(model.parameters()).device
     text_of, distinct = pd.factorize(np.asarray(texts, dtype=object))
     tokenizer = model.tokenizers[0 if query else 1]
-    rows = tokenizer.encode(list(distinct))
+    rows = (tokenize or tokenizer.encode)(list(distinct))
     if not model.needs_forward(query):
         return [_without_forward(model, rows, query, text_of, device)]
     groups = grouped(tokenizer.batch_lengths(rows), tokens or TOKENS.get(device.type, 16_384))
@@ -112,16 +115,18 @@ def encode(
 
 def score_pairs(
     model: CrossEncoderModel, queries: Sequence[str], docs: Sequence[Sequence[str]], cached: bool = False,
-    tokens: int | None = None, raw: bool = False,
+    tokens: int | None = None, raw: bool = False, tokenize: tuple[Tokenize, Tokenize] | None = None,
 ) -> Tensor:  # fmt: skip
     """Scores (N,) of each query's documents, one query after the other; `raw` ones are before any activation.
 
-    A listwise model reads all documents of a query together.
+    A listwise model reads all documents of a query together.  `tokenize` gives the ids of queries and of documents;
+    None for the model's tokenizer.
     """
     device = next(model.parameters()).device
     flat = [doc for own in docs for doc in own]
     query_of = np.repeat(np.arange(len(queries)), [len(own) for own in docs])
-    encoded = model.tokenizer.encode_queries(queries), model.tokenizer.encode_docs(flat)
+    of_queries, of_docs = tokenize or (model.tokenizer.encode_queries, model.tokenizer.encode_docs)
+    encoded = of_queries(queries), of_docs(flat)
     doc_of = np.arange(len(flat))
     lengths = model.tokenizer.pair_lengths(encoded[0].lengths[query_of], encoded[1].lengths)
     budget = tokens or TOKENS.get(device.type, 16_384)

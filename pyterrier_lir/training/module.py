@@ -18,6 +18,7 @@ from .objectives import InBatchCrossEntropy
 from .ranking_module import LossFunctions, RankingModule
 from .scored import Loss, Scored
 from .similarity import own_scores
+from .token_memory import TokenMemory
 
 
 class BiEncoderModule(RankingModule):
@@ -62,6 +63,8 @@ class BiEncoderModule(RankingModule):
         super().__init__(
             model_name_or_path, config, model, loss_functions, evaluation_metrics, model_kwargs, **settings
         )
+        of_queries, of_docs = self.model.tokenizers
+        self.tokenize = TokenMemory(of_queries.encode), TokenMemory(of_docs.encode)
 
     def scored(self, batch: RankBatch) -> Scored:
         """See `RankingModule.scored`; vectors of all processes come together where losses look at other queries."""
@@ -78,7 +81,7 @@ class BiEncoderModule(RankingModule):
         return found
 
     def _encoded(self, texts: list[str], query: bool) -> list[TextVectors]:
-        return encode(self.model, texts, query, self.cached, self.tokens)
+        return encode(self.model, texts, query, self.cached, self.tokens, self.tokenize[0 if query else 1])
 
 
 class CrossEncoderModule(RankingModule):
@@ -103,10 +106,14 @@ class CrossEncoderModule(RankingModule):
         super().__init__(
             model_name_or_path, config, model, loss_functions, evaluation_metrics, model_kwargs, **settings
         )
+        tokenizer = self.model.tokenizer
+        self.tokenize = TokenMemory(tokenizer.encode_queries), TokenMemory(tokenizer.encode_docs)
 
     def scored(self, batch: RankBatch) -> Scored:
         """See `RankingModule.scored`."""
-        flat = score_pairs(self.model, list(batch.queries), batch.docs, self.cached, self.tokens, raw=True)
+        flat = score_pairs(
+            self.model, list(batch.queries), batch.docs, self.cached, self.tokens, raw=True, tokenize=self.tokenize
+        )
         targets, mask = _targets_and_mask(batch, flat.device)
         return Scored(_in_rows(batch, flat), targets, mask, query_ids=batch.query_ids, doc_ids=batch.doc_ids)
 
