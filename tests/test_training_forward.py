@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pyterrier_lir.engine import Engine
 from pyterrier_lir.models import BiEncoderModel, CrossEncoderModel, load_model
+from pyterrier_lir.training import BiEncoderModule, CrossEncoderModule
 from pyterrier_lir.training.forward import encode, score_pairs
 from pyterrier_lir.training.similarity import all_scores, own_scores
 from tests.tiny_bi_encoders import BI_ENCODERS, CROSS_KINDS
@@ -91,6 +92,41 @@ def test_gradients_do_not_depend_on_the_groups(kind: str, tiny: Tiny) -> None:
     largest = max(float(gradient.abs().max()) for gradient in whole.values())  # keys' biases have its rounding only
     for name, gradient in whole.items():
         torch.testing.assert_close(cut[name], gradient, rtol=1e-4, atol=1e-7 * largest + 1e-6, msg=name)
+
+
+def without_dropout(model: BiEncoderModel | CrossEncoderModel) -> BiEncoderModel | CrossEncoderModel:
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    model.plain = True
+    return model.train()
+
+
+@pytest.mark.parametrize("kind", [*BI_ENCODERS, *CROSS_KINDS])
+def test_packed_gradients_are_those_of_padded_texts(kind: str, tiny: Tiny) -> None:
+    model = without_dropout(load_model(tiny(kind)))
+    if not model.packable:
+        module = BiEncoderModule if isinstance(model, BiEncoderModel) else CrossEncoderModule
+        with pytest.raises(ValueError, match=r"packed=True: .* runs padded; leave packed= out"):
+            module(model=model, packed=True)
+        return
+    found = []
+    for packed in (False, True):
+        if isinstance(model, BiEncoderModel):
+            queries, docs = (
+                encode(model, texts, texts is QUERIES, False, 24, None, packed) for texts in (QUERIES, DOCS)
+            )
+            scores = all_scores(queries, docs)
+        else:
+            scores = score_pairs(model, QUERIES, LISTS, False, 24, packed=packed)
+        found.append(
+            (scores.detach(), gradients(model, (scores * torch.linspace(-1, 1, scores.numel()).view_as(scores)).sum()))
+        )
+    torch.testing.assert_close(found[1][0], found[0][0], rtol=1e-4, atol=1e-5)
+    largest = max(float(gradient.abs().max()) for gradient in found[0][1].values())
+    assert found[0][1].keys() == found[1][1].keys()
+    for name, gradient in found[0][1].items():
+        torch.testing.assert_close(found[1][1][name], gradient, rtol=1e-3, atol=1e-5 * largest, msg=name)
 
 
 @pytest.mark.parametrize("kind", ["mono-bert", "bert-1", "set-encoder"])

@@ -94,6 +94,26 @@ def test_a_listwise_models_layers_are_computed_again_as_they_were(kind: str, cac
         torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("settings", [{}, {"cached": True}, {"gradient_checkpointing": True}], ids=str)
+@pytest.mark.parametrize("kind", ["cross", "colbert"])
+def test_packed_training_has_the_gradients_of_padded_training(kind: str, settings: dict[str, bool], tiny: Tiny) -> None:
+    found = []
+    for packed in (False, True):
+        model = module(kind, tiny, packed=packed, **settings)
+        for part in model.modules():
+            if isinstance(part, torch.nn.Dropout):
+                part.p = 0.0
+        found.append(gradients(model))
+    assert found[0].keys() == found[1].keys()
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], gradient, rtol=1e-3, atol=1e-5)
+
+
+def test_packed_training_and_a_compiled_backbone_exclude_each_other(tiny: Tiny) -> None:
+    with pytest.raises(ValueError, match="packed=True: compile= has kernels of its own; leave packed= out"):
+        module("cross", tiny, packed=True, compile=True)
+
+
 @pytest.mark.parametrize("again", [False, True])
 def test_a_compiled_backbone_has_the_same_gradients(again: bool, tiny: Tiny) -> None:
     found = []

@@ -80,7 +80,7 @@ class TextVectors:
 
 def encode(
     model: BiEncoderModel, texts: Sequence[str], query: bool, cached: bool = False, tokens: int | None = None,
-    tokenize: Tokenize | None = None,
+    tokenize: Tokenize | None = None, packed: bool = False,
 ) -> list[TextVectors]:  # fmt: skip
     """The vectors of texts, one item for each output of the model; equal texts are encoded once.
 
@@ -88,6 +88,7 @@ def encode(
         cached: whether groups are computed again in the backward pass instead of being kept.
         tokens: most tokens of a group; None for `TOKENS` of the device.
         tokenize: gives the ids of texts; None for the model's tokenizer.
+        packed: whether the texts of a group stand one behind the other, without padding.
     """
     device = next(model.parameters()).device
     text_of, distinct = pd.factorize(np.asarray(texts, dtype=object))
@@ -99,7 +100,7 @@ def encode(
     batches = [tokenizer.batch(rows, group, _pad_id(model)) for group in groups]
 
     def run(batch: TokenBatch) -> tuple[Tensor, ...]:
-        found = model(to_device(batch, device, model.backbone.config), query)
+        found = model(to_device(batch, device, model.backbone.config, packed), query)
         return tuple(_one_row_each(found[c.kind], c, batch, query, model.vocabulary_size) for c in model.configs)
 
     outputs = [_run(model, run, batch, cached) for batch in batches]
@@ -116,11 +117,12 @@ def encode(
 def score_pairs(
     model: CrossEncoderModel, queries: Sequence[str], docs: Sequence[Sequence[str]], cached: bool = False,
     tokens: int | None = None, raw: bool = False, tokenize: tuple[Tokenize, Tokenize] | None = None,
+    packed: bool = False,
 ) -> Tensor:  # fmt: skip
     """Scores (N,) of each query's documents, one query after the other; `raw` ones are before any activation.
 
-    A listwise model reads all documents of a query together.  `tokenize` gives the ids of queries and of documents;
-    None for the model's tokenizer.
+    A listwise model reads all documents of a query together.  `tokenize` gives the ids of queries and of documents,
+    None for the model's tokenizer; `packed` pairs stand one behind the other, without padding.
     """
     device = next(model.parameters()).device
     flat = [doc for own in docs for doc in own]
@@ -136,7 +138,7 @@ def score_pairs(
         batch = model.tokenizer.join(*encoded, query_of[group], doc_of[group], _pad_id(model))
         if model.config.listwise:
             batch = TokenBatch(batch.ids, batch.lengths, batch.types, groups=query_of[group])
-        return (model(to_device(batch, device, model.backbone.config), raw),)
+        return (model(to_device(batch, device, model.backbone.config, packed), raw),)
 
     scores = torch.cat([_run(model, run, group, cached)[0] for group in groups])
     order = np.concatenate(groups)

@@ -36,6 +36,8 @@ class BiEncoderModule(RankingModule):
         schedule: of the learning rates.
         cached: gradient caching: memory of one group of texts, for a third more computation.
         group_tokens: most tokens of texts that are encoded at once; see `training.forward`.
+        packed: whether texts stand one behind the other instead of being padded; on CUDA in bf16 or fp16, where one
+            kernel attends within each text.  Attention weights have no dropout then.
         gradient_checkpointing: whether each layer of the backbone is computed again in the backward pass.
         lora: a `peft.LoraConfig`, or its arguments as a dict: the backbone's own weights stay as they are, its head's
             are trained, and what is saved has the adapters merged into the weights.
@@ -44,7 +46,8 @@ class BiEncoderModule(RankingModule):
     Raises:
         ImportError: for `lora=` without the package peft.
         TypeError: for another `lora=`.
-        ValueError: if neither or both of a name and a model are given.
+        ValueError: if neither or both of a name and a model are given, and for `packed=True` with `compile=`, or with a
+            model that runs padded.
     """
 
     MODEL, CONFIG = BiEncoderModel, BiEncoderConfig
@@ -81,7 +84,8 @@ class BiEncoderModule(RankingModule):
         return found
 
     def _encoded(self, texts: list[str], query: bool) -> list[TextVectors]:
-        return encode(self.model, texts, query, self.cached, self.tokens, self.tokenize[0 if query else 1])
+        tokenize = self.tokenize[0 if query else 1]
+        return encode(self.model, texts, query, self.cached, self.tokens, tokenize, self.packed)
 
 
 class CrossEncoderModule(RankingModule):
@@ -111,9 +115,8 @@ class CrossEncoderModule(RankingModule):
 
     def scored(self, batch: RankBatch) -> Scored:
         """See `RankingModule.scored`."""
-        flat = score_pairs(
-            self.model, list(batch.queries), batch.docs, self.cached, self.tokens, raw=True, tokenize=self.tokenize
-        )
+        queries = list(batch.queries)
+        flat = score_pairs(self.model, queries, batch.docs, self.cached, self.tokens, True, self.tokenize, self.packed)
         targets, mask = _targets_and_mask(batch, flat.device)
         return Scored(_in_rows(batch, flat), targets, mask, query_ids=batch.query_ids, doc_ids=batch.doc_ids)
 

@@ -70,6 +70,7 @@ class RankingModule(LightningModule):
         schedule: Schedule = Schedule(warmup=0.1),  # noqa: B008 - frozen
         cached: bool = False,
         group_tokens: int | None = None,
+        packed: bool = False,
         gradient_checkpointing: bool = False,
         lora: Any = None,
         compile: bool | Mapping[str, Any] = False,
@@ -85,7 +86,10 @@ class RankingModule(LightningModule):
         measures_of(self.evaluation_metrics)
         self.learning_rate, self.head_learning_rate = learning_rate, head_learning_rate
         self.weight_decay, self.schedule = weight_decay, schedule
-        self.cached, self.group_tokens = cached, group_tokens
+        if packed and (compile is not False or not model.packable):
+            why = "compile= has kernels of its own" if compile is not False else f"{model.source} runs padded"
+            raise ValueError(f"packed=True: {why}; leave packed= out.")
+        self.cached, self.group_tokens, self.packed = cached, group_tokens, packed
         self.stale = False  # whether training goes on with other data than those of the epoch under way
         self._passed_over = False  # whether the batch under way is of data that were replaced
         self._restored: Sequence[Any] = ()  # states of the optimisers in the checkpoint that is gone on from
