@@ -95,7 +95,7 @@ def test_a_listwise_models_layers_are_computed_again_as_they_were(kind: str, cac
 
 
 @pytest.mark.parametrize("settings", [{}, {"cached": True}, {"gradient_checkpointing": True}], ids=str)
-@pytest.mark.parametrize("kind", ["cross", "colbert"])
+@pytest.mark.parametrize("kind", ["cross", "splade"])
 def test_packed_training_has_the_gradients_of_padded_training(kind: str, settings: dict[str, bool], tiny: Tiny) -> None:
     found = []
     for packed in (False, True):
