@@ -105,8 +105,9 @@ def test_packed_training_has_the_gradients_of_padded_training(kind: str, setting
                 part.p = 0.0
         found.append(gradients(model))
     assert found[0].keys() == found[1].keys()
+    largest = max(float(gradient.abs().max()) for gradient in found[0].values())  # keys' biases have its rounding only
     for name, gradient in found[0].items():
-        torch.testing.assert_close(found[1][name], gradient, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(found[1][name], gradient, rtol=1e-3, atol=1e-6 * largest)
 
 
 def test_packed_training_and_a_compiled_backbone_exclude_each_other(tiny: Tiny) -> None:
