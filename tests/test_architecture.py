@@ -43,7 +43,17 @@ MAY_IMPORT = {
     "precision": {"config", "models", "cpu_kernels"},
     "engine": {"config", "models", "encoding", "tokenization", "precision", "memory", "vectors"},
     "columns": {"config", "vectors"},
-    "indexes": {"config", "columns", "cpu_kernels", "display", "models", "precision", "token_kernels", "vectors"},
+    "indexes": {
+        "config",
+        "columns",
+        "cpu_kernels",
+        "display",
+        "models",
+        "pipeline",  # in a function: the model that an index remembers
+        "precision",
+        "token_kernels",
+        "vectors",
+    },
     "pipeline": {
         "config",
         "checkpoints",

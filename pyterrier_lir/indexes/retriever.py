@@ -19,6 +19,7 @@ from ..display import Drawn
 from ..vectors import take
 from .docnos import as_fields, as_names
 from .index import LIRIndex, Mask
+from .remembered import query_encoder
 from .search import Searcher, open_engine
 
 if TYPE_CHECKING:
@@ -54,6 +55,17 @@ class OnIndex(Drawn, pt.Transformer):
     @property
     def _query_column(self) -> str:
         return VECTOR_COLUMNS[self.index.KIND][0]
+
+    @cached_property
+    def _encoder(self) -> Any:
+        """Of queries that come as text."""
+        return query_encoder(self.index)
+
+    def _by_text(self, inp: pd.DataFrame) -> pd.DataFrame:
+        """The results of queries that are text, by the model that the index remembers."""
+        encoded: pd.DataFrame = self._encoder(inp)
+        out: pd.DataFrame = self.transform(encoded)
+        return out.drop(columns=[name for name in encoded.columns if name not in inp.columns])
 
     def _check_model(self, inp: pd.DataFrame) -> None:
         """Refuse queries of another model than the index was made with, where both are known."""
@@ -108,7 +120,10 @@ class OnIndex(Drawn, pt.Transformer):
 
 
 class IndexScorer(OnIndex):
-    """Scores results by the stored vectors of their documents: `bm25 >> encoder.query_encoder() >> index.scorer()`.
+    """Scores results by the stored vectors of their documents: `bm25 >> index.scorer()`.
+
+    Queries are vectors (`bm25 >> encoder.query_encoder() >> index.scorer()`), or text, which the model that the index
+    remembers encodes, with its own settings.
 
     Args:
         index: that holds the documents.
@@ -134,7 +149,10 @@ class IndexScorer(OnIndex):
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """Score each row's query and document, and rank anew within each query."""
         with pt.validate.any(inp, context=self) as check:
-            check.result_frame(extra_columns=[self._query_column])
+            check.result_frame(extra_columns=[self._query_column], mode="vectors")
+            check.result_frame(extra_columns=["query"], mode="text")
+        if check.mode == "text":
+            return self._by_text(inp)
         self._check_model(inp)
         return self._rescored(inp)
 
@@ -143,8 +161,9 @@ class IndexScorer(OnIndex):
 
 
 class Retriever(OnIndex):
-    """Finds the documents that are most similar to queries with vectors.
+    """Finds the documents that are most similar to queries.
 
+    Queries are vectors, or text, which the model that the index remembers encodes, with its own settings.
     Results are ordered by score, equal ones by docid (HNSW's graph may miss some of many equal ones).  A frame that has
     documents already is scored instead, without further ones.
 
@@ -205,6 +224,10 @@ class Retriever(OnIndex):
         with pt.validate.any(inp, context=self) as check:
             check.query_frame(extra_columns=[self._query_column], mode="search")
             check.result_frame(extra_columns=[self._query_column], mode="score")
+            check.query_frame(extra_columns=["query"], mode="text")
+            check.result_frame(extra_columns=["query"], mode="text")
+        if check.mode == "text":
+            return self._by_text(inp)
         self._check_model(inp)
         if check.mode == "score":
             out = self._rescored(inp)
