@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
 from pyterrier_lir import BiEncoderConfig, LIRBiEncoder, LIRReRanker, load_model
-from pyterrier_lir.data import RunDataset, TupleDataset
+from pyterrier_lir.data import DocDataset, RunDataset, TupleDataset
 from pyterrier_lir.data.samples import TrainBatch
 from pyterrier_lir.training import (
     BiEncoderModule,
@@ -341,3 +342,13 @@ def test_throughput_counts_the_reading_of_data(tiny: Tiny, tmp_path: Path) -> No
     run = trainer(tmp_path, max_epochs=1)
     run.fit(module("dense", tiny), made)
     assert float(run.callback_metrics["samples/s"]) < 20
+
+
+@pytest.mark.parametrize("datasets", [None, [{"docs": {"d": "a text"}}]], ids=["none", "documents"])
+def test_training_without_rankings_says_nothing_of_validation(datasets: Any, tiny: Tiny, tmp_path: Path) -> None:
+    inference = None if datasets is None else [DocDataset(one) for one in datasets]
+    made = LightningIRDataModule(train_dataset=collection(4), train_batch_size=4, inference_datasets=inference)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        trainer(tmp_path, max_epochs=1).fit(module("dense", tiny), made)
+    assert not [one for one in told if "Total length" in str(one.message) or "val_dataloader" in str(one.message)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -121,7 +122,10 @@ class LightningIRDataModule(LightningDataModule):
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """Batches of the datasets that are validated on: those with rankings."""
-        return [self._inference(dataset) for dataset in self.inference_datasets if isinstance(dataset, RunDataset)]
+        found = [self._inference(dataset) for dataset in self.inference_datasets if isinstance(dataset, RunDataset)]
+        if not found:  # which is as it should be, and Lightning would ask at each fit whether it is
+            warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")
+        return found
 
     def inference_dataloader(self) -> list[DataLoader[Any]]:
         """Batches of all datasets for inference."""
