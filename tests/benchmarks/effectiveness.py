@@ -43,7 +43,7 @@ from pyterrier_lir import (
 from pyterrier_lir.indexes import open_index
 from pyterrier_lir.training import Schedule
 from pyterrier_lir.training.forward import encode
-from pyterrier_lir.training.objectives import FLOPSRegularization, InBatchCrossEntropy, RankNet
+from pyterrier_lir.training.objectives import FLOPSRegularization, InBatchCrossEntropy, RankNet, SupervisedMarginMSE
 from tests.benchmarks.effectiveness_tasks import MEASURES, TASKS, Task
 
 BI: dict[str, dict[str, Any]] = {
@@ -56,6 +56,7 @@ BI: dict[str, dict[str, Any]] = {
     "colbert": {"config": BiEncoderConfig.colbert(), "loss_functions": [InBatchCrossEntropy()],
                 "learning_rate": 5e-5},
 }  # fmt: skip
+CROSS = {"RankNet": RankNet, "SupervisedMarginMSE": SupervisedMarginMSE}
 BATCHES = {"cross": (8, 8), "dense": (32, 2), "splade": (16, 2), "colbert": (32, 2)}  # queries, documents of each
 
 
@@ -84,7 +85,7 @@ def trained(task: Task, arguments: argparse.Namespace, folder: Path) -> float:
     teacher = LIRBiEncoder(arguments.model, precision="bf16", **lengths) if arguments.kind == "cross" else None
     if arguments.kind == "cross":
         module: Any = CrossEncoderModule(arguments.model, CrossEncoderConfig(linear_bias=True, **lengths),
-                                         loss_functions=[RankNet()], learning_rate=arguments.learning_rate or 1e-4,
+                                         loss_functions=[CROSS[arguments.loss]()], learning_rate=arguments.learning_rate or 1e-4,
                                          head_learning_rate=1e-3, schedule=schedule)  # fmt: skip
     else:
         chosen = BI[arguments.kind]
@@ -99,7 +100,10 @@ def trained(task: Task, arguments: argparse.Namespace, folder: Path) -> float:
                                  logger=False, enable_checkpointing=False, enable_progress_bar=False,
                                  enable_model_summary=False, callbacks=Log())  # fmt: skip
     start = time.process_time()
-    trainer.fit(module, LightningIRDataModule(train_dataset=task.samples(docs, teacher), train_batch_size=queries))
+    trainer.fit(
+        module,
+        LightningIRDataModule(train_dataset=task.samples(docs, teacher, arguments.bonus), train_batch_size=queries),
+    )
     module.save_pretrained(folder / "after")
     return (time.process_time() - start) / 60
 
@@ -151,13 +155,16 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, help="another than the kind's")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--doc-length", type=int, default=128, help="tokens of documents, which are cut")
+    parser.add_argument("--loss", choices=CROSS, default="RankNet", help="of cross-encoders")
+    parser.add_argument("--bonus", type=float, default=10.0, help="of relevant documents, on top of a teacher's scores")
+    parser.add_argument("--keep", type=Path, help="folder to keep the models in")
     parser.add_argument("--depth", type=int, default=50, help="documents of a query that are re-ranked")
     parser.add_argument("--precision", default="bf16-mixed")
     parser.add_argument("--out")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", module="lightning")
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        folder = arguments.keep or Path(name)
         task = TASKS[arguments.collection](folder)
         minutes = trained(task, arguments, folder)
         found = systems(task, arguments.kind, folder, arguments.depth)

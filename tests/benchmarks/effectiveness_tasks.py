@@ -26,14 +26,15 @@ class Task:
         docs: texts by docno.
         topics, qrels: of the test.
         bm25: BM25's results of the test topics.
-        samples: what to train on, for a number of documents of each query and perhaps a teacher of their order.
+        samples: what to train on, for a number of documents of each query and perhaps a teacher of their scores, and
+            what relevant ones get on top of these.
     """
 
     docs: dict[str, str]
     topics: pd.DataFrame
     qrels: pd.DataFrame
     bm25: pd.DataFrame
-    samples: Callable[[int, Any], RunDataset]
+    samples: Callable[..., RunDataset]
 
     @property
     def corpus(self) -> list[dict[str, str]]:
@@ -58,9 +59,13 @@ def qrels_of(path: Path) -> pd.DataFrame:
 
 
 def taught(
-    run: pd.DataFrame, topics: pd.DataFrame, qrels: pd.DataFrame, docs: dict[str, str], teacher: LIRBiEncoder
-) -> pd.DataFrame:
-    """BM25's score and the teacher's similarity, each standardised over a query's documents, added up; relevant ones on top."""
+    run: pd.DataFrame, topics: pd.DataFrame, qrels: pd.DataFrame, docs: dict[str, str], teacher: LIRBiEncoder,
+    bonus: float = 10.0,
+) -> pd.DataFrame:  # fmt: skip
+    """BM25's score and the teacher's similarity, each standardised over a query's documents, added up.
+
+    Relevant documents get a bonus, by which they usually stand on top.
+    """
     run = run[RESULT].merge(topics, on="qid")
     similar = teacher.scorer()(run.assign(text=run["docno"].map(docs)))
     both = run.merge(similar[["qid", "docno", "score"]], on=["qid", "docno"], suffixes=("", "_teacher"))
@@ -68,12 +73,12 @@ def taught(
     lists = both.groupby("qid")
     parts = [((both[name] - lists[name].transform("mean")) / lists[name].transform("std")).fillna(0)
              for name in ("score", "score_teacher")]  # fmt: skip
-    score = parts[0] + parts[1] + 10 * (both["label"].fillna(0) > 0)
+    score = parts[0] + parts[1] + bonus * (both["label"].fillna(0) > 0)
     return pt.model.add_ranks(both.assign(score=score))[RESULT]
 
 
 def bm25_samples(run: pd.DataFrame, topics: pd.DataFrame, qrels: pd.DataFrame, docs: dict[str, str], size: int,
-                 teacher: LIRBiEncoder | None) -> RunDataset:  # fmt: skip
+                 teacher: LIRBiEncoder | None, bonus: float = 10.0) -> RunDataset:  # fmt: skip
     """One relevant document that BM25 found, and others that it found and that are not judged relevant.
 
     With a teacher, targets are the scores of `taught`.
@@ -87,7 +92,7 @@ def bm25_samples(run: pd.DataFrame, topics: pd.DataFrame, qrels: pd.DataFrame, d
     texts = {"queries": dict(zip(topics["qid"], topics["query"], strict=True)), "docs": docs, "qrels": qrels}
     run = run.loc[run["qid"].isin(enough), RESULT]
     if teacher is not None:
-        run = taught(run, topics, qrels, docs, teacher)
+        run = taught(run, topics, qrels, docs, teacher, bonus)
     return RunDataset(run, sample_size=size, sampling_strategy="single_relevant",
                       targets="relevance" if teacher is None else "score", dataset=texts)  # fmt: skip
 
@@ -125,7 +130,7 @@ def trec_dl(folder: Path) -> Task:
     texts = {"queries": queries, "docs": dict(open_source(train).docs.stretch(0, None))}
     return Task(dict(open_source(test).docs.stretch(0, None)), topics_of(test / "topics.tsv"),
                 qrels_of(test / "qrels.full.txt"), pt.io.read_results(str(test / "runs" / "bm25.run.gz"))[RESULT],
-                lambda size, _: RunDataset(pd.concat(parts)[RESULT], sample_size=size, sampling_strategy="random",
+                lambda size, *_: RunDataset(pd.concat(parts)[RESULT], sample_size=size, sampling_strategy="random",
                                         targets="rank", dataset=texts))  # fmt: skip
 
 
