@@ -149,6 +149,12 @@ def test_prompts_may_not_be_pooled(pooling: str, include: bool, texts: Texts, tm
         close(encode(other, texts[1], query), expected)
 
 
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_without_a_prompt_every_token_is_pooled(pooling: str, texts: Texts, tmp_path: Path) -> None:
+    peer, folder = dense(tmp_path, pooling, prompts={"query": "query: "}, include_prompt=False)
+    same(folder, peer, texts)  # documents have no prompt, and keep their first token
+
+
 def test_the_default_prompt_serves_sides_that_have_none(texts: Texts, tmp_path: Path) -> None:
     peer, folder = dense(tmp_path, prompts={"other": "Rivers and "}, default_prompt_name="other")
     same(folder, peer, texts)  # the library saved empty prompts for both sides

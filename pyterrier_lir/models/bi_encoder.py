@@ -162,7 +162,9 @@ class BiEncoderModel(nn.Module):
             )
 
     def _skip(self, config: BiEncoderConfig, query: bool) -> int:
-        prompt = 0 if config.pool_prompt else self.tokenizers[0 if query else 1].prompt_length
+        tokenizer = self.tokenizers[0 if query else 1]
+        # without a prompt nothing is left out, not even the special tokens that stand in front of one
+        prompt = 0 if config.pool_prompt or not tokenizer.prompt else tokenizer.prompt_length
         return max(prompt, config.skip_first)
 
     def save_pretrained(self, folder: str | os.PathLike[str], layout: checkpoints.Layout | None = None) -> None:
