@@ -53,6 +53,8 @@ class PairTokenizer:
         self._constants = sum(len(piece) for piece in own if not isinstance(piece, str))
         limits = [limit for limit in (config.max_length, positions) if limit is not None]
         self._max_length = min(limits, default=None)
+        # the ends of both texts stay where the tokenizer cuts from the left; `tail` and `separate` cut a pair's end
+        self._from_left = tokenizer.truncation_side == "left" and config.truncation == "longest_first"
         if self._max_length is not None and self._max_length <= self._constants:
             raise ValueError(
                 f"max_length={self._max_length} leaves no room for a query and a document: "
@@ -122,7 +124,7 @@ class PairTokenizer:
                 second = start
             if isinstance(piece, str):
                 rows, chosen = (queries, query_of) if piece == "query" else (docs, doc_of)
-                copy_rows(ids, start, kept[piece], rows, chosen)
+                copy_rows(ids, start, kept[piece], rows, chosen, self._from_left)
                 start = start + kept[piece]
             else:
                 columns = start[:, None] + np.arange(len(piece))
