@@ -83,6 +83,7 @@ class PairTokenizer:
 
     def encode_queries(self, queries: Sequence[str]) -> Ragged:
         """Token ids of the queries' pieces, without what stands around them."""
+        queries = [self.config.query_prompt + query for query in queries] if self.config.query_prompt else queries
         return self._encode(queries, self._query_text.split("{query}"), self.config.query_length)
 
     def encode_docs(self, docs: Sequence[str]) -> Ragged:

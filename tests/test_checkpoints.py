@@ -195,8 +195,46 @@ def test_a_sparse_model_without_its_head_is_refused(tmp_path: Path, tiny: Tiny) 
 def test_a_module_without_its_weights_is_named(tmp_path: Path, tiny: Tiny) -> None:
     shutil.copytree(tiny("dense"), tmp_path / "dense")
     modules = json.loads((tmp_path / "dense" / "modules.json").read_text())
-    write_json(tmp_path / "dense" / "modules.json", [*modules, {"path": "3_Dense", "type": "x.Dense"}])
+    write_json(tmp_path / "dense" / "modules.json", [*modules, {"path": "3_Dense", "type": "pylate.models.Dense"}])
     with pytest.raises(ValueError, match=r"lacks 3_Dense/config\.json"):
+        load_model(tmp_path / "dense")
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_modules_of_a_checkpoints_own_code_are_refused(at: int, tmp_path: Path, tiny: Tiny) -> None:
+    shutil.copytree(tiny("dense"), tmp_path / "dense")
+    modules = json.loads((tmp_path / "dense" / "modules.json").read_text())
+    modules[at]["type"] = "custom_st." + modules[at]["type"].rpartition(".")[2]
+    write_json(tmp_path / "dense" / "modules.json", modules)
+    with pytest.raises(ValueError, match=r"its own class 'custom_st\.\w+', whose code is not run"):
+        load_model(tmp_path / "dense")
+
+
+def test_modules_that_are_not_known_are_named(tmp_path: Path, tiny: Tiny) -> None:
+    shutil.copytree(tiny("dense"), tmp_path / "dense")
+    first, *others = json.loads((tmp_path / "dense" / "modules.json").read_text())
+    cnn = {"path": "1_CNN", "type": "sentence_transformers.models.CNN"}  # whose settings have a name of their own
+    write_json(tmp_path / "dense" / "modules.json", [first, cnn, *others])
+    with pytest.raises(ValueError, match=r"of Transformer \+ CNN \+ Pooling \+ Normalize; what can be read is"):
+        load_model(tmp_path / "dense")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"word_weights": {"a": 1}}, "settings that are not known: word_weights"),
+        ({"model_args": {"hidden_act": "relu"}}, "not known: model_kwargs.hidden_act"),
+        ({"processing_kwargs": {"text": {"stride": 2}}}, "not known: processing_kwargs.stride"),
+        ({"processing_kwargs": {"text": {"truncation": "only_first"}}}, "processing_kwargs.truncation='only_first'"),
+        ({"modality_config": {"text": {}, "message": {}}}, "puts every text into a chat template"),
+    ],
+)
+def test_settings_of_a_transformer_that_are_not_known_are_named(
+    settings: dict[str, object], message: str, tmp_path: Path, tiny: Tiny
+) -> None:
+    shutil.copytree(tiny("dense"), tmp_path / "dense")
+    write_json(tmp_path / "dense" / "sentence_bert_config.json", settings)
+    with pytest.raises(ValueError, match=message):
         load_model(tmp_path / "dense")
 
 
@@ -226,7 +264,7 @@ def test_configurations_refuse_what_they_do_not_know(values: dict[str, object], 
 
 def test_multi_vector_models_name_their_modules(tmp_path: Path, tiny: Tiny) -> None:
     shutil.copytree(tiny("dense"), tmp_path / "multi")
-    types = ["sentence_transformers.models.Transformer", "x.TokenPooling"]
+    types = ["sentence_transformers.models.Transformer", "TokenPooling"]
     write_json(tmp_path / "multi" / "modules.json", [{"path": "", "type": name} for name in types])
     write_json(tmp_path / "multi" / "config_sentence_transformers.json", {"model_type": "ColBERT"})
     with pytest.raises(ValueError, match=r"multi-vector model of Transformer \+ TokenPooling; what can be read is"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,16 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokeniz
 
 from pyterrier_lir import load_model
 from pyterrier_lir.engine import Engine
-from tests.tiny_checkpoints import WIDTH, backbone, modernbert_tokenizer, qwen_tokenizer, roberta_tokenizer, wordpiece
+from tests.tiny_checkpoints import (
+    WIDTH,
+    backbone,
+    modernbert_tokenizer,
+    qwen_tokenizer,
+    roberta_tokenizer,
+    save_classifier,
+    wordpiece,
+    write_json,
+)
 
 Pairs = tuple[list[str], list[str]]
 Tiny = Callable[[str], str]
@@ -108,6 +119,71 @@ def test_causal_cross_encoders_survive_saving(pairs: Pairs, tmp_path: Path) -> N
     model = load_model(tmp_path / "made")
     model.save_pretrained(tmp_path / "saved")
     check_same(load_model(tmp_path / "saved"), model, pairs)
+
+
+def classifier(into: Path, **settings: Any) -> Path:
+    """A sequence classifier that the library saved."""
+    library = pytest.importorskip("sentence_transformers")
+    save_classifier(into / "raw", "Bert", wordpiece(), num_labels=1)
+    library.CrossEncoder(str(into / "raw"), device="cpu", **settings).save_pretrained(str(into / "made"))
+    return into / "made"
+
+
+def check_library(folder: Path, pairs: Pairs, plain: Path | None = None) -> None:
+    """Scores are the library's, and others than those of `plain`."""
+    expected = library_scores(str(folder), pairs)
+    assert plain is None or np.abs(expected - library_scores(str(plain), pairs)).max() > 1e-4
+    np.testing.assert_allclose(Engine(load_model(folder)).score(*pairs), expected, rtol=0, atol=1e-5)
+
+
+PROMPTS = {"prompts": {"web": "the {query} of [SEP] "}, "default_prompt_name": "web"}
+
+
+def test_the_default_prompt_stands_before_queries(pairs: Pairs, tmp_path: Path) -> None:
+    folder = classifier(tmp_path, **PROMPTS)
+    check_library(folder, pairs, plain=tmp_path / "raw")
+    model = load_model(folder)
+    model.save_pretrained(tmp_path / "saved")
+    check_same(load_model(tmp_path / "saved"), model, pairs)
+    with pytest.raises(ValueError, match="holds no prompts"):
+        model.save_pretrained(tmp_path / "other", layout="sentence-transformers")
+
+
+def test_prompts_that_are_not_the_default_are_left_out(pairs: Pairs, tmp_path: Path) -> None:
+    check_library(classifier(tmp_path, prompts=PROMPTS["prompts"]), pairs)
+
+
+def test_the_default_prompt_stands_before_queries_of_modular_models(pairs: Pairs, tmp_path: Path) -> None:
+    folder = Path(modular(tmp_path, "Bert", "mean", residual=False))
+    shutil.copytree(folder, tmp_path / "prompted")
+    path = tmp_path / "prompted" / "config_sentence_transformers.json"
+    write_json(path, json.loads(path.read_text()) | PROMPTS)
+    check_library(tmp_path / "prompted", pairs, plain=folder)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"max_seq_length": 12}, {"processor_kwargs": {"truncation_side": "left"}, "max_seq_length": 15},
+     {"do_lower_case": True}, {"config_args": {"hidden_act": "relu"}}],
+    ids=str,
+)  # fmt: skip
+def test_the_transformers_settings_apply_to_classifiers(settings: Any, pairs: Pairs, tmp_path: Path) -> None:
+    folder = classifier(tmp_path)
+    path = folder / "sentence_bert_config.json"
+    write_json(path, json.loads(path.read_text()) | settings)
+    check_library(folder, pairs, plain=None if "do_lower_case" in settings else tmp_path / "raw")
+
+
+@pytest.mark.parametrize("limit", [16, 17, 30])
+def test_a_tokenizer_that_cuts_from_the_left_keeps_the_ends_of_both_texts(
+    limit: int, pairs: Pairs, tmp_path: Path
+) -> None:
+    tokenizer = wordpiece()
+    save_classifier(tmp_path / "raw", "Bert", tokenizer, num_labels=1)
+    tokenizer.truncation_side, tokenizer.model_max_length = "left", limit
+    shutil.copytree(tmp_path / "raw", tmp_path / "left")
+    tokenizer.save_pretrained(tmp_path / "left")
+    check_library(tmp_path / "left", pairs, plain=tmp_path / "raw")
 
 
 def test_decoder_classifiers_score_as_cross_encoder_does(tiny: Tiny, pairs: Pairs) -> None:

@@ -107,14 +107,24 @@ class Files:
                     found |= {n: state[n] for n in names if n in state}
         return {name: tensor.to(dtype) for name, tensor in found.items()}
 
-    def backbone_config(self, values: dict[str, Any] | None = None, subfolder: str = "") -> PretrainedConfig:
-        """The backbone's configuration; `values` stands in for a config.json that names no Hugging Face type."""
+    def backbone_config(
+        self, values: dict[str, Any] | None = None, subfolder: str = "", changes: dict[str, Any] | None = None
+    ) -> PretrainedConfig:
+        """The backbone's configuration.
+
+        Args:
+            values: stands in for a config.json that names no Hugging Face type.
+            changes: values that differ from those of config.json.
+        """
         if values is None and self.adapted(subfolder) and not (self.folder / subfolder / "config.json").is_file():
-            return self.base.backbone_config()
+            return self.base.backbone_config(changes=changes)
         with quiet():
             if values is None:
                 return AutoConfig.from_pretrained(
-                    self.folder / subfolder, trust_remote_code=self.trust_remote_code, local_files_only=True
+                    self.folder / subfolder,
+                    trust_remote_code=self.trust_remote_code,
+                    local_files_only=True,
+                    **(changes or {}),
                 )
             kind = values["model_type"]
             if kind not in transformers.CONFIG_MAPPING:
@@ -228,8 +238,13 @@ class Files:
             return wrapped.merge_and_unload().eval()  # type: ignore[no-any-return]
         return wrapped.base_model.model.eval()  # type: ignore[no-any-return]
 
-    def tokenizer(self, config: PretrainedConfig, subfolder: str = "") -> PreTrainedTokenizerBase:
+    def tokenizer(
+        self, config: PretrainedConfig, subfolder: str = "", changes: dict[str, Any] | None = None
+    ) -> PreTrainedTokenizerBase:
         """The checkpoint's fast tokenizer.
+
+        Args:
+            changes: settings that differ from those of tokenizer_config.json.
 
         Raises:
             FileNotFoundError: if the folder holds no tokenizer.
@@ -238,14 +253,18 @@ class Files:
         if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model",
                    "sentencepiece.bpe.model", "tokenizer.model", "spm.model")):  # fmt: skip
             if self.adapted(subfolder):
-                return self.base.tokenizer(config)
+                return self.base.tokenizer(config, changes=changes)
             raise FileNotFoundError(
                 f"{self.name} has no tokenizer (no tokenizer.json, vocab.txt or SentencePiece model in {folder}); "
                 "save the tokenizer beside the model: tokenizer.save_pretrained(folder)."
             )
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(
-                folder, config=config, local_files_only=True, trust_remote_code=self.trust_remote_code
+                folder,
+                config=config,
+                local_files_only=True,
+                trust_remote_code=self.trust_remote_code,
+                **(changes or {}),
             )
         if not tokenizer.is_fast:
             raise ValueError(f"{self.name} has no fast tokenizer; convert it once and save its tokenizer.json.")
