@@ -11,9 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokenizerFast
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+)
 
-from pyterrier_lir import load_model
+from pyterrier_lir import BiEncoderConfig, load_model
 from pyterrier_lir.engine import Engine
 from tests.tiny_checkpoints import (
     WIDTH,
@@ -184,6 +190,58 @@ def test_a_tokenizer_that_cuts_from_the_left_keeps_the_ends_of_both_texts(
     shutil.copytree(tmp_path / "raw", tmp_path / "left")
     tokenizer.save_pretrained(tmp_path / "left")
     check_library(tmp_path / "left", pairs, plain=tmp_path / "raw")
+
+
+def classifier_adapter(into: Path, kind: str, head: str, labels: int) -> tuple[Any, Any]:
+    """An adapter for classification on a base without that head, saved in `into / "lora"`; and what it is made of."""
+    peft = pytest.importorskip("peft")
+    tokenizer = TOKENIZERS[kind]()
+    backbone(kind, tokenizer, head).save_pretrained(into / "base")
+    tokenizer.save_pretrained(into / "base")
+    torch.manual_seed(5)
+    model = AutoModelForSequenceClassification.from_pretrained(into / "base", num_labels=labels)
+    targets = ["q_proj", "v_proj"] if kind == "Qwen3" else ["query", "value"]
+    model = peft.get_peft_model(model, peft.LoraConfig(task_type="SEQ_CLS", r=4, target_modules=targets)).eval()
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.3)
+    model.save_pretrained(into / "lora")
+    return model, tokenizer
+
+
+@pytest.mark.parametrize("merge", [True, False])
+@pytest.mark.parametrize("labels", [1, 2])
+@pytest.mark.parametrize(("kind", "head"), [("Bert", "Model"), ("Roberta", "ForMaskedLM"), ("Qwen3", "ForCausalLM")])
+def test_adapters_for_classification_score_as_peft_does(
+    kind: str, head: str, labels: int, merge: bool, pairs: Pairs, tmp_path: Path
+) -> None:
+    peer, tokenizer = classifier_adapter(tmp_path, kind, head, labels)
+    expected = []
+    for query, doc in zip(*pairs, strict=True):
+        inputs = tokenizer([query], [doc], truncation="longest_first", return_tensors="pt")
+        with torch.inference_mode():
+            logits = peer(**inputs).logits
+        expected.append(float(logits.sigmoid()[0, 0] if labels == 1 else logits.log_softmax(-1)[0, 1]))
+    model = load_model(tmp_path / "lora", merge_adapter=merge)
+    np.testing.assert_allclose(Engine(model).score(*pairs), expected, rtol=0, atol=1e-5)
+
+
+def test_an_adapter_for_classification_without_a_head_is_refused(tmp_path: Path) -> None:
+    classifier_adapter(tmp_path, "Qwen3", "ForCausalLM", 1)
+    path = tmp_path / "lora" / "adapter_model.safetensors"
+    save_file({name: tensor for name, tensor in load_file(path).items() if "score" not in name}, path)
+    with pytest.raises(ValueError, match="adapter for classification without a head"):
+        load_model(tmp_path / "lora")
+
+
+def test_layers_of_an_adapter_without_a_place_are_refused(tmp_path: Path) -> None:
+    classifier_adapter(tmp_path, "Bert", "Model", 1)
+    path = tmp_path / "lora" / "adapter_config.json"
+    write_json(path, json.loads(path.read_text()) | {"task_type": "FEATURE_EXTRACTION"})
+    with pytest.raises(
+        ValueError, match=r"holds classifier\.bias, classifier\.weight, for which a BertModel has no place"
+    ):
+        load_model(tmp_path / "lora", config=BiEncoderConfig())
 
 
 def test_decoder_classifiers_score_as_cross_encoder_does(tiny: Tiny, pairs: Pairs) -> None:

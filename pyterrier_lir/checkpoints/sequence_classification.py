@@ -15,6 +15,7 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification
 
 from ..config import CrossEncoderConfig, Kind, ScoringStrategy
+from .adapter import label_count
 from .checkpoint import Checkpoint, ReadOptions, activation, max_tokens
 from .files import Files
 from .registry import SECOND_LOGIT
@@ -40,7 +41,7 @@ def read(files: Files, options: ReadOptions) -> Checkpoint:
     Raises:
         ValueError: if the model has more labels, or an activation that is not torch's.
     """
-    config = files.backbone_config()
+    config = files.backbone_config(changes=label_count(files))
     tokenizer = files.tokenizer(config)
     return classifier(files, options, Transformer("", config, tokenizer, max_tokens(tokenizer, config), {}))
 
