@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForSeq2SeqLM,
@@ -28,6 +29,7 @@ from tests.tiny_checkpoints import (
     qwen_tokenizer,
     roberta_tokenizer,
     save_classifier,
+    t5_tokenizer,
     wordpiece,
     write_json,
 )
@@ -190,6 +192,25 @@ def test_a_tokenizer_that_cuts_from_the_left_keeps_the_ends_of_both_texts(
     shutil.copytree(tmp_path / "raw", tmp_path / "left")
     tokenizer.save_pretrained(tmp_path / "left")
     check_library(tmp_path / "left", pairs, plain=tmp_path / "raw")
+
+
+@pytest.mark.parametrize("kind", ["T5", "Bart"])
+def test_encoder_decoders_with_a_classification_head_are_cross_encoders(
+    kind: str, pairs: Pairs, tmp_path: Path
+) -> None:
+    if kind == "T5":
+        save_classifier(tmp_path / "made", "T5", t5_tokenizer(), num_labels=1)
+    else:
+        tokenizer, width = roberta_tokenizer(), {"d_model": WIDTH, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
+        layers = {"encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4}
+        config = transformers.BartConfig(vocab_size=len(tokenizer), max_position_embeddings=64, num_labels=1,
+                                         init_std=0.2, **width, **layers)  # fmt: skip
+        transformers.BartForSequenceClassification(config).save_pretrained(tmp_path / "made")
+        tokenizer.save_pretrained(tmp_path / "made")
+    check_library(tmp_path / "made", pairs)
+    model = load_model(tmp_path / "made")
+    model.save_pretrained(tmp_path / "saved")
+    check_same(load_model(tmp_path / "saved"), model, pairs)
 
 
 def classifier_adapter(into: Path, kind: str, head: str, labels: int) -> tuple[Any, Any]:

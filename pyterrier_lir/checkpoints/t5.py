@@ -23,6 +23,8 @@ def why_not(files: Files) -> str | None:
     architecture = (files.config.get("architectures") or [""])[0]
     if not files.config.get("is_encoder_decoder") and not architecture.endswith("ForConditionalGeneration"):
         return f"architecture {architecture or 'unnamed'} is no encoder-decoder"
+    if architecture.endswith("ForSequenceClassification"):
+        return f"architecture {architecture} has a classification head"
     return None
 
 
