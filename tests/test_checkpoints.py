@@ -12,7 +12,7 @@ import pytest
 import transformers
 
 from pyterrier_lir import BiEncoderConfig, CrossEncoderConfig, CrossEncoderModel, checkpoints, load_model
-from pyterrier_lir.checkpoints.registry import GENERATIVE, TEMPLATES
+from pyterrier_lir.checkpoints.registry import DENSE, GENERATIVE, TEMPLATES
 from pyterrier_lir.config import config_from_dict
 from pyterrier_lir.engine import Engine
 from tests.tiny_bi_encoders import KINDS
@@ -46,6 +46,38 @@ def test_another_folder_name_changes_nothing(tiny: Tiny, pairs: Pairs, tmp_path:
     shutil.copytree(tiny("mono-electra"), tmp_path / "bert-base-uncased")
     renamed = Engine(load_model(tmp_path / "bert-base-uncased")).score(*pairs)
     np.testing.assert_array_equal(renamed, Engine(load_model(tiny("mono-electra"))).score(*pairs))
+
+
+@pytest.mark.parametrize("way", ["relative", "dotted", "absolute", "cache", "remembered"])
+@pytest.mark.parametrize(
+    ("kind", "known", "field", "value"),
+    [
+        ("bert-2", "castorini/monoelectra-base", "scoring_strategy", "rank"),
+        ("monot5", "Soyoung97/RankT5-base", "scoring_strategy", "rank"),
+        ("naver-splade", "naver/splade-v3-lexical", "query_weighting", "lexical"),
+    ],
+)
+def test_a_local_copy_of_a_public_model_is_read_as_the_hubs(
+    way: str, kind: str, known: str, field: str, value: str, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = {"cache": f"models--{known.replace('/', '--')}/snapshots/0123", "remembered": "somewhere/else"}
+    folder = tmp_path / places.get(way, known)
+    shutil.copytree(tiny(kind), folder)
+    if way == "remembered":
+        write_json(folder / "config.json", json.loads((folder / "config.json").read_text()) | {"_name_or_path": known})
+    monkeypatch.chdir(tmp_path)
+    name = {"relative": known, "dotted": f"./{known}"}.get(way, str(folder))
+    assert getattr(load_model(name).config, field) == value
+    assert getattr(load_model(tiny(kind)).config, field) != value
+
+
+def test_a_classifier_made_of_a_public_backbone_is_a_classifier(tiny: Tiny, tmp_path: Path) -> None:
+    folder = tmp_path / "classifier"
+    shutil.copytree(tiny("bert-1"), folder)
+    values = json.loads((folder / "config.json").read_text()) | {"_name_or_path": "facebook/contriever"}
+    write_json(folder / "config.json", values)
+    assert "facebook/contriever" in DENSE
+    assert isinstance(load_model(folder).config, CrossEncoderConfig)
 
 
 def test_older_weight_files_load_too(tiny: Tiny, pairs: Pairs, tmp_path: Path) -> None:

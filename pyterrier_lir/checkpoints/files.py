@@ -87,6 +87,18 @@ class Files:
         own = self.base.config if "config.json" not in self and self.adapted() else dict(self.json("config.json"))
         return adapter.config_of(self, own) if self.adapted() else own
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """What the checkpoint may be called on the hub, so that a local copy is read as the hub's.
+
+        As it was named; as its place in the hub's cache says, or the last two parts of its path; as its config.json
+        remembers.
+        """
+        parts = self.folder.resolve().parts
+        cached = [part.removeprefix("models--").replace("--", "/", 1) for part in parts if part.startswith("models--")]
+        remembered = self.config.get("_name_or_path")
+        return (self.name, *(cached or ["/".join(parts[-2:])]), *([remembered] if remembered else []))
+
     def tensors(
         self, names: list[str], subfolder: str = "", dtype: torch.dtype = torch.float32
     ) -> dict[str, torch.Tensor]:

@@ -55,7 +55,7 @@ def classifier(files: Files, options: ReadOptions, parts: Transformer, query_pro
     backbone_config, tokenizer = parts.config, parts.tokenizer
     named = saved_activation(files)
     strategy: ScoringStrategy = "rank"
-    if backbone_config.num_labels == 2 and not named and files.name not in SECOND_LOGIT:
+    if backbone_config.num_labels == 2 and not named and not SECOND_LOGIT.intersection(files.ids):
         strategy = "mono"
     if backbone_config.num_labels > 2:
         labels = ", ".join(map(str, backbone_config.id2label.values()))

@@ -39,7 +39,7 @@ def read(files: Files, options: ReadOptions) -> Checkpoint:
         ValueError: if no template fits the backbone or its tokenizer.
     """
     config = files.backbone_config()
-    template = template_for(files.name, config, options.template)
+    template = template_for(files, config, options.template)
     if template is None:
         raise ValueError(
             f"{files.name} is a {config.model_type} encoder-decoder, for which no prompt is known; "
