@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,7 @@ OTHERS = {
     "splade-own-embeddings", "unicoil-castorini", "pylate", "pylate-modernbert", "multi-vector-encoder",
     "multi-vector-encoder-min", "colbert", "xtr",  # whose imputation Lightning IR has no word for
 }  # fmt: skip
+KNOWN = "opensearch-project/opensearch-neural-sparse-encoding-v1"
 LISTS = [i // 12 * 3 + i % 3 for i in range(60)]  # lists of four documents
 
 
@@ -213,6 +215,22 @@ def test_every_template_has_one_query_and_then_one_document_and_a_source(name: s
 
 def test_every_row_of_the_table_names_a_template() -> None:
     assert set(GENERATIVE.values()) <= set(TEMPLATES)
+
+
+def test_a_plain_masked_language_model_is_read_as_splade_with_a_warning(tiny: Tiny, tmp_path: Path) -> None:
+    plain = shutil.copytree(tiny("naver-splade"), tmp_path / "plain")
+    with pytest.warns(UserWarning, match="plain is read as SPLADE, .* has to be trained first"):
+        load_model(plain)
+    named = shutil.copytree(tiny("naver-splade"), tmp_path / "my-SPLADE")
+    public = shutil.copytree(tiny("naver-splade"), tmp_path / "public")
+    write_json(public / "config.json", json.loads((public / "config.json").read_text()) | {"_name_or_path": KNOWN})
+    tables = shutil.copytree(tiny("opensearch"), tmp_path / "tables")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for folder in (named, public, tables):
+            load_model(folder)
+        load_model(plain, config=BiEncoderConfig.splade())
+        assert checkpoints.kinds(plain) == ("sparse",)
 
 
 def test_a_sparse_model_without_its_head_is_refused(tmp_path: Path, tiny: Tiny) -> None:

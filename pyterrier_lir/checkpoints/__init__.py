@@ -98,7 +98,14 @@ def load(
         kind = type(default).__name__.removesuffix("Config")
         warnings.warn(f"{files.name} is a backbone alone: the new {kind} on it has to be trained.", stacklevel=3)
         return backbone.new(files, options, default)
-    checkpoint: Checkpoint = _reader(files).read(files, options)
+    reader = _reader(files)
+    if reader is splade and not splade.says_so(files):
+        warnings.warn(
+            f"{files.name} is read as SPLADE, though nothing but its head speaks for it; a plain masked language model "
+            "has to be trained first.",
+            stacklevel=3,
+        )
+    checkpoint: Checkpoint = reader.read(files, options)
     return _chosen(checkpoint, options)
 
 

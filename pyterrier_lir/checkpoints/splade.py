@@ -33,6 +33,11 @@ def why_not(files: Files) -> str | None:
     return None if kind in HEADS else f"the head of a {kind} masked language model is not known"
 
 
+def says_so(files: Files) -> bool:
+    """Whether anything but its head says that a masked language model is a SPLADE: a table, its id or its name."""
+    return _IDF in files or row_of(SPLADE, files) is not None or any("splade" in name.lower() for name in files.ids)
+
+
 def kinds(files: Files) -> tuple[Kind, ...]:
     return ("sparse",)
 
