@@ -312,6 +312,20 @@ def test_a_masked_language_model_is_navers_splade(kind: str, tiny: Tiny, texts: 
         close(encode(tiny(kind), texts[1], query), splade(tiny(kind), texts[1]))
 
 
+@pytest.mark.parametrize("legacy", [True, False])
+def test_both_heads_of_deberta_are_read(legacy: bool, texts: Texts, tmp_path: Path) -> None:
+    tokenizer, folder = wordpiece(), tmp_path / "splade"
+    settings = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "legacy": legacy}
+    model = backbone("DebertaV2", tokenizer, "ForMaskedLM", **settings)
+    bias = model.cls.predictions.bias if legacy else model.lm_predictions.lm_head.bias
+    torch.nn.init.normal_(bias)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    close(encode(folder, texts[1], query=False), splade(folder, texts[1]))
+    loaded(folder).save_pretrained(tmp_path / "saved")
+    close(encode(tmp_path / "saved", texts[1], query=False), splade(folder, texts[1]))
+
+
 @pytest.mark.parametrize("version", ["", "doc-v1", "doc-v2-distill", "doc-v3-distill"])
 def test_opensearch_models_are_those_of_their_cards(version: str, tiny: Tiny, texts: Texts, tmp_path: Path) -> None:
     folder = tmp_path / "model"

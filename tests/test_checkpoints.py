@@ -132,7 +132,11 @@ DAMAGE = {
     "no tokenizer": ("bert-1", FileNotFoundError, "has no tokenizer.*save_pretrained"),
     "no weights": ("bert-1", FileNotFoundError, "No weights"),
     "no JSON": ("bert-1", ValueError, "not valid JSON"),
-    "other shape": ("bert-1", ValueError, "does not fit its config.json"),
+    "other shape": (
+        "bert-1",
+        ValueError,
+        r"bert.encoder.layer.0.intermediate.dense.bias is of shape \(64,\), which does not fit .* it is \(48,\)",
+    ),
     "more layers": ("bert-1", ValueError, "lacks 16 weights"),
     "no head": ("mono-bert", ValueError, "lacks linear.bias"),
 }
@@ -145,6 +149,16 @@ def test_broken_folders_say_what_is_broken(damage: str, tiny: Tiny, tmp_path: Pa
     broken(damage, tmp_path / "copy")
     with pytest.raises(error, match=message):
         load_model(tmp_path / "copy")
+
+
+def test_a_tokenizer_with_more_tokens_than_the_backbone_has_embeddings_is_named(tiny: Tiny, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny("bert-1"), tmp_path / "copy")
+    tokenizer = wordpiece()
+    tokenizer.add_tokens(["[FIRST]", "[SECOND]"])
+    tokenizer.save_pretrained(folder)
+    size = len(wordpiece())
+    with pytest.warns(UserWarning, match=rf"has {size + 2} tokens, its backbone embeddings for {size}: .*'\[SECOND\]'"):
+        load_model(folder)
 
 
 @pytest.mark.parametrize("name", ["no/such-model", "/no/such/folder", "./nowhere", "a b c", "one/two/three"])

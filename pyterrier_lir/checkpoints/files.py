@@ -182,8 +182,14 @@ class Files:
                 config=config,
                 dtype=dtype,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
                 local_files_only=True,
                 trust_remote_code=self.trust_remote_code,
+            )
+        for name, found, expected in sorted(info["mismatched_keys"]):
+            raise ValueError(
+                f"The weights at {folder}: {name} is of shape {tuple(found)}, which does not fit its config.json, by "
+                f"which it is {tuple(expected)}."
             )
         # a pooler is read by nothing behind a backbone alone, and by the head of some classifiers
         unread = ("pooler.", *ignore) if model.base_model is model else ignore
