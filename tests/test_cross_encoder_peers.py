@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from tests.tiny_checkpoints import (
     save_classifier,
     t5_tokenizer,
     wordpiece,
+    wordpiece_file,
     write_json,
 )
 
@@ -211,6 +213,41 @@ def test_encoder_decoders_with_a_classification_head_are_cross_encoders(
     model = load_model(tmp_path / "made")
     model.save_pretrained(tmp_path / "saved")
     check_same(load_model(tmp_path / "saved"), model, pairs)
+
+
+def funnel_tokenizer(**settings: Any) -> PreTrainedTokenizerFast:
+    """A tokenizer with three token types, the first token having one of its own, which it gives where it is told to."""
+    vocabulary = json.loads(wordpiece_file())["model"]["vocab"]
+    names = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "unk_token": "[UNK]"}
+    return transformers.FunnelTokenizer(vocab=vocabulary, mask_token="[MASK]", model_max_length=64, **names, **settings)
+
+
+TYPED = {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}
+
+
+@pytest.mark.parametrize("make", [funnel_tokenizer, partial(funnel_tokenizer, **TYPED), wordpiece])
+def test_funnels_get_the_token_types_of_their_tokenizer(make: Any, pairs: Pairs, tmp_path: Path) -> None:
+    tokenizer = make()
+    types = tokenizer(["sand"], ["sea"]).get("token_type_ids", [None])[0]
+    assert types == {funnel_tokenizer: None, wordpiece: [0, 0, 0, 1, 1]}.get(make, [2, 0, 0, 1, 1])
+    config = transformers.FunnelConfig(
+        vocab_size=len(tokenizer), block_sizes=[1, 1], d_model=WIDTH, n_head=2, d_head=16, d_inner=64, num_labels=1,
+        pad_token_id=0, initializer_std=0.5,
+    )  # fmt: skip
+    transformers.FunnelForSequenceClassification(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    check_library(tmp_path, pairs)
+
+
+def test_xlnets_are_refused(tmp_path: Path) -> None:
+    tokenizer = wordpiece()
+    config = transformers.XLNetConfig(
+        vocab_size=len(tokenizer), d_model=WIDTH, n_layer=1, n_head=2, d_inner=64, num_labels=1
+    )
+    transformers.XLNetForSequenceClassification(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="has an XLNet, which reads texts that are padded on the left"):
+        load_model(tmp_path)
 
 
 def classifier_adapter(into: Path, kind: str, head: str, labels: int) -> tuple[Any, Any]:

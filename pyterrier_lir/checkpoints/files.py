@@ -126,7 +126,15 @@ class Files:
         Args:
             values: stands in for a config.json that names no Hugging Face type.
             changes: values that differ from those of config.json.
+
+        Raises:
+            ValueError: for a backbone that cannot be run.
         """
+        if (values or self.json(str(Path(subfolder, "config.json")))).get("model_type") == "xlnet":
+            raise ValueError(
+                f"{self.name} has an XLNet, which reads texts that are padded on the left and summed up in their last "
+                "token; such are not made here."
+            )
         if values is None and self.adapted(subfolder) and not (self.folder / subfolder / "config.json").is_file():
             return self.base.backbone_config(changes=changes)
         with quiet():
