@@ -218,6 +218,18 @@ def test_sparse_and_late_models_are_the_librarys(kind: str, tiny: Tiny, texts: T
     same(folder, library.MultiVectorEncoder(str(folder), device="cpu"), texts)
 
 
+def test_a_colberts_squared_distances_order_documents_as_products_do(tiny: Tiny, texts: Texts, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny("colbert"), folder)
+    values = json.loads((folder / "artifact.metadata").read_text()) | {"similarity": "l2"}
+    write_json(folder / "artifact.metadata", values)
+    queries, docs = encode(folder, texts[0], query=True), encode(folder, texts[1], query=False)
+    squared = [[float((-torch.cdist(torch.tensor(q), torch.tensor(d)).square()).amax(1).sum()) if len(d) else -2.0 * len(q)
+                for d in docs] for q in queries]  # fmt: skip
+    tokens = np.array([[len(q)] for q in queries])
+    close((np.array(squared) + 2 * tokens) / 2, score(folder, texts))
+
+
 @pytest.mark.parametrize("strategy", ["max", "sum"])
 @pytest.mark.parametrize("activation", ["relu", "log1p_relu"])
 @pytest.mark.parametrize("table", [None, "weights", "json"])
