@@ -171,6 +171,29 @@ def test_the_default_prompt_stands_before_queries_of_modular_models(pairs: Pairs
     check_library(tmp_path / "prompted", pairs, plain=folder)
 
 
+CHAT = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize("chat", [None, {}, {"add_generation_prompt": True}], ids=str)
+@pytest.mark.parametrize("prompted", [False, True])
+def test_causal_cross_encoders_take_prompts_and_arguments_of_the_chat_template(
+    chat: dict[str, bool] | None, prompted: bool, pairs: Pairs, tmp_path: Path
+) -> None:
+    library = pytest.importorskip("sentence_transformers")
+    tokenizer = qwen_tokenizer()
+    tokenizer.padding_side, tokenizer.chat_template = "left", None if chat is None else CHAT
+    backbone("Qwen3", tokenizer, "ForCausalLM").save_pretrained(tmp_path / "raw")
+    tokenizer.save_pretrained(tmp_path / "raw")
+    settings = PROMPTS if prompted else {}
+    library.CrossEncoder(str(tmp_path / "raw"), device="cpu", **settings).save_pretrained(str(tmp_path / "made"))
+    path = tmp_path / "made" / "sentence_bert_config.json"
+    write_json(path, json.loads(path.read_text()) | {"processing_kwargs": {"chat_template": chat or {}}})
+    check_library(tmp_path / "made", pairs)
+
+
 @pytest.mark.parametrize(
     "settings",
     [{"max_seq_length": 12}, {"processor_kwargs": {"truncation_side": "left"}, "max_seq_length": 15},
