@@ -45,7 +45,7 @@ class Config:
                 raise ValueError(f"{type(self).__name__}.{name}={value!r}; allowed: {', '.join(map(repr, allowed))}.")
             if isinstance(value, list):  # as read from JSON
                 object.__setattr__(self, name, tuple(value))
-            if name.endswith(("_length", "depth")) and value is not None and value < 1:
+            if name.endswith(("_length", "depth", "_top_k")) and value is not None and value < 1:
                 raise ValueError(f"{type(self).__name__}.{name}={value!r}; allowed: a positive number or None.")
 
     def to_dict(self) -> dict[str, Any]:
@@ -85,6 +85,7 @@ class CrossEncoderConfig(Config):
         template: the pieces of the joined text, each tokenised alone, with `{query}`, `{doc}` and `{instruction}` in
             them; None for the tokenizer's own way to join a pair.
         instruction: the text behind `{instruction}`.
+        query_prompt: text put in front of every query, inside its piece of a template.
         head: `linear` pools states and applies layers of its own, `tokens` reads the logits of `token_ids` at the
             last position (decoders) or the first decoding step (encoder-decoders), `classification` leaves it to the
             backbone's sequence classification head.
@@ -106,6 +107,7 @@ class CrossEncoderConfig(Config):
     truncation: Truncation = "separate"
     template: tuple[str, ...] | None = None
     instruction: str | None = None
+    query_prompt: str = ""
     head: Head = "linear"
     token_ids: tuple[int, ...] = ()
     activation: str = "Identity"
@@ -164,6 +166,8 @@ class BiEncoderConfig(Config):
             last two need no forward pass.
         query_repeated_terms, doc_repeated_terms: the weight that `term_weight` gives a term which a text has several
             times: its largest, the sum, or that of its last token.
+        query_top_k, doc_top_k: how many terms an encoded sparse vector keeps, those with the largest weights; None for
+            all.
         query_mask_scoring_tokens, doc_mask_scoring_tokens: tokens or ids whose vectors or weights do not count;
             `punctuation` for those of ASCII.
         similarity_function: `dot`, `cosine`, or `l2` (negated Euclidean distance).
@@ -201,6 +205,8 @@ class BiEncoderConfig(Config):
     doc_weighting: Weighting = "contextualized"
     query_repeated_terms: Literal["max", "sum", "last"] = "max"
     doc_repeated_terms: Literal["max", "sum", "last"] = "max"
+    query_top_k: int | None = None
+    doc_top_k: int | None = None
     query_mask_scoring_tokens: str | tuple[str | int, ...] | None = None
     doc_mask_scoring_tokens: str | tuple[str | int, ...] | None = None
     similarity_function: Similarity = "dot"

@@ -14,7 +14,7 @@ from torch import Tensor
 from .config import BiEncoderConfig, Kind
 from .models import BiEncoderModel
 from .tokenization import Positions, Ragged, TokenBatch
-from .vectors import Encoded, TokenVectors, Vectors, sparse_of_tokens, take
+from .vectors import Encoded, TokenVectors, Vectors, prune, sparse_of_tokens, take
 
 BatchOutput = dict[Kind, tuple[Tensor, ...]]
 
@@ -41,8 +41,15 @@ def gather(
     encoded: dict[Kind, Vectors] = {}
     for config in model.configs:
         parts = [_array([output[config.kind][i] for output in outputs]) for i in range(len(outputs[0][config.kind]))]
-        encoded[config.kind] = take(_vectors(config, parts, batches, query, model.vocabulary_size), back)
+        vectors = take(_vectors(config, parts, batches, query, model.vocabulary_size), back)
+        encoded[config.kind] = _strongest(config, vectors, query)
     return encoded
+
+
+def _strongest(config: BiEncoderConfig, vectors: Vectors, query: bool) -> Vectors:
+    """Sparse vectors with as many terms as the checkpoint keeps."""
+    top_k = config.of(query, "top_k")
+    return prune(vectors, top_k) if isinstance(vectors, csr_array) and top_k is not None else vectors
 
 
 def _vectors(
@@ -74,7 +81,8 @@ def without_forward(rows: Ragged, model: BiEncoderModel, query: bool) -> Encoded
     if config.of(query, "weighting") == "static":
         table = model.outputs[0].term_weights["query" if query else "doc"]
         weights = table.detach().float().cpu().numpy()[terms.values]
-    return {"sparse": sparse_of_tokens(terms.values, weights, terms.offsets, model.vocabulary_size)}
+    vectors = sparse_of_tokens(terms.values, weights, terms.offsets, model.vocabulary_size)
+    return {"sparse": _strongest(config, vectors, query)}
 
 
 def empty(model: BiEncoderModel) -> Encoded:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from .config import CrossEncoderConfig
-from .tokenization import Positions, Ragged, TokenBatch, backend_of, copy_rows, plain_ids
+from .tokenization import Ids, Positions, Ragged, TokenBatch, backend_of, copy_rows, plain_ids
 
 _GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
 
@@ -40,19 +42,21 @@ class PairTokenizer:
         self.tokenizer = tokenizer
         template = config.template
         own, types = _pair_frame(tokenizer)
+        declared = "token_type_ids" in tokenizer.model_input_names or type(tokenizer).__name__ in _GENERIC_TOKENIZERS
+        told_apart = use_types and declared and len({*types}) > 1
         self._query_text, self._doc_text = "{query}", "{doc}"
         if template is not None:
             own = [self._constant(piece) for piece in template]
+            types = [int(number >= own.index("doc")) for number in range(len(own))]
             self._query_text = next(piece for piece in template if "{query}" in piece)
             self._doc_text = next(piece for piece in template if "{doc}" in piece)
         self._pieces = own
-        self._query_at = own.index("query")
-        self._doc_at = own.index("doc")
-        declared = "token_type_ids" in tokenizer.model_input_names or type(tokenizer).__name__ in _GENERIC_TOKENIZERS
-        self._types = use_types and declared and types
+        self._types = types if told_apart else None  # of each piece
         self._constants = sum(len(piece) for piece in own if not isinstance(piece, str))
         limits = [limit for limit in (config.max_length, positions) if limit is not None]
         self._max_length = min(limits, default=None)
+        # the ends of both texts stay where the tokenizer cuts from the left; `tail` and `separate` cut a pair's end
+        self._from_left = tokenizer.truncation_side == "left" and config.truncation == "longest_first"
         if self._max_length is not None and self._max_length <= self._constants:
             raise ValueError(
                 f"max_length={self._max_length} leaves no room for a query and a document: "
@@ -81,6 +85,7 @@ class PairTokenizer:
 
     def encode_queries(self, queries: Sequence[str]) -> Ragged:
         """Token ids of the queries' pieces, without what stands around them."""
+        queries = [self.config.query_prompt + query for query in queries] if self.config.query_prompt else queries
         return self._encode(queries, self._query_text.split("{query}"), self.config.query_length)
 
     def encode_docs(self, docs: Sequence[str]) -> Ragged:
@@ -115,23 +120,17 @@ class PairTokenizer:
         kept = dict(zip(("query", "doc"), self.fit(queries.lengths[query_of], docs.lengths[doc_of]), strict=True))
         lengths = np.maximum(kept["query"] + kept["doc"] + self._constants, 1)  # as for single texts
         ids = np.full((len(query_of), int(lengths.max(initial=0))), pad_id, dtype=np.int32)
-        start = np.zeros(len(query_of), dtype=np.int64)
-        second = start
-        for number, piece in enumerate(self._pieces):
-            if number == self._doc_at:
-                second = start
+        starts = [np.zeros(len(query_of), dtype=np.int64)]
+        for piece in self._pieces:
+            start = starts[-1]
             if isinstance(piece, str):
                 rows, chosen = (queries, query_of) if piece == "query" else (docs, doc_of)
-                copy_rows(ids, start, kept[piece], rows, chosen)
-                start = start + kept[piece]
+                copy_rows(ids, start, kept[piece], rows, chosen, self._from_left)
+                starts.append(start + kept[piece])
             else:
-                columns = start[:, None] + np.arange(len(piece))
-                ids[np.arange(len(ids))[:, None], columns] = piece
-                start = start + len(piece)
-        types = None
-        if self._types:
-            columns = np.arange(ids.shape[1])
-            types = ((columns >= second[:, None]) & (columns < lengths[:, None])).astype(np.int32)
+                ids[np.arange(len(ids))[:, None], start[:, None] + np.arange(len(piece))] = piece
+                starts.append(start + len(piece))
+        types = None if self._types is None else _types(self._types, starts, ids.shape[1])
         return TokenBatch(ids, lengths, types)
 
 
@@ -154,12 +153,22 @@ def _longest_first(queries: Positions, docs: Positions, room: int) -> tuple[Posi
     return np.where(swap, kept_long, kept_short), np.where(swap, kept_short, kept_long)
 
 
-def _pair_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[str | list[int]], bool]:
-    """The pieces of the tokenizer's own pair, and whether it gives the second text another token type."""
+def _types(pieces: Sequence[int], starts: Sequence[Positions], width: int) -> Ids:
+    """Token types (B, width) of rows whose pieces begin in the columns `starts`, of which the last are the ends."""
+    columns, types = np.arange(width), np.zeros((len(starts[0]), width), dtype=np.int32)
+    for kind, start, end in zip(pieces, starts[:-1], starts[1:], strict=True):
+        if kind:
+            types[(columns >= start[:, None]) & (columns < end[:, None])] = kind
+    return types
+
+
+def _pair_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[str | list[int]], list[int]]:
+    """The pieces of the tokenizer's own pair, and the token type of each."""
     encoding = backend_of(tokenizer).encode("x", "y")
-    numbers = encoding.sequence_ids
-    first = [i for i, number in enumerate(numbers) if number == 0]
-    second = [i for i, number in enumerate(numbers) if number == 1]
-    ids = encoding.ids
-    between = ids[first[-1] + 1 : second[0]]
-    return [ids[: first[0]], "query", between, "doc", ids[second[-1] + 1 :]], 1 in encoding.type_ids
+    pieces: list[str | list[int]] = []
+    types: list[int] = []
+    tokens = zip(encoding.sequence_ids, encoding.type_ids, encoding.ids, strict=True)
+    for (text, kind), group in groupby(tokens, key=itemgetter(0, 1)):
+        pieces.append([token for *_, token in group] if text is None else ("query", "doc")[text])
+        types.append(kind)
+    return pieces, types

@@ -85,23 +85,27 @@ def backend_of(tokenizer: PreTrainedTokenizerBase) -> Any:
 def plain_ids(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], limit: int | None = None
 ) -> Iterator[list[int]]:
-    """The first `limit` token ids of each text, without special tokens.
+    """The first `limit` token ids of each text without special tokens; the last where the tokenizer cuts from the left.
 
     Texts are tokenised in large batches, which the library spreads over its threads; what it keeps of a text beside
     its ids is large, so a batch is let go before the next.
     """
-    backend = backend_of(tokenizer)
+    backend, from_left = backend_of(tokenizer), tokenizer.truncation_side == "left"
     for start in range(0, len(texts), _BATCH):
         for encoding in backend.encode_batch_fast(list(texts[start : start + _BATCH]), add_special_tokens=False):
-            yield encoding.ids[:limit]
+            ids: list[int] = encoding.ids
+            yield ids[len(ids) - limit :] if from_left and limit is not None and len(ids) > limit else ids[:limit]
 
 
-def copy_rows(target: Ids, start: Positions, lengths: Positions, rows: Ragged, chosen: Positions) -> None:
-    """Write the first lengths[i] ids of row chosen[i] into target[i], from column start[i] on."""
+def copy_rows(
+    target: Ids, start: Positions, lengths: Positions, rows: Ragged, chosen: Positions, from_left: bool = False
+) -> None:
+    """Write the first lengths[i] ids of row chosen[i] into target[i], from column start[i] on; or its last ids."""
     total = int(lengths.sum())
     row = np.repeat(np.arange(len(lengths)), lengths)
     step = np.arange(total) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    target[row, start[row] + step] = rows.values[rows.offsets[chosen][row] + step]
+    source = rows.offsets[chosen + 1] - lengths if from_left else rows.offsets[chosen]
+    target[row, start[row] + step] = rows.values[source[row] + step]
 
 
 def frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:

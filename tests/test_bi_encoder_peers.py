@@ -149,12 +149,57 @@ def test_prompts_may_not_be_pooled(pooling: str, include: bool, texts: Texts, tm
         close(encode(other, texts[1], query), expected)
 
 
-def test_the_default_prompt_serves_sides_that_have_none(texts: Texts, tmp_path: Path) -> None:
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_without_a_prompt_every_token_is_pooled(pooling: str, texts: Texts, tmp_path: Path) -> None:
+    peer, folder = dense(tmp_path, pooling, prompts={"query": "query: "}, include_prompt=False)
+    same(folder, peer, texts)  # documents have no prompt, and keep their first token
+
+
+def test_the_default_prompt_is_neither_the_queries_nor_the_documents(texts: Texts, tmp_path: Path) -> None:
     peer, folder = dense(tmp_path, prompts={"other": "Rivers and "}, default_prompt_name="other")
     same(folder, peer, texts)  # the library saved empty prompts for both sides
-    change(folder, prompts={"other": "Rivers and "})  # older folders; the library then has it in `encode` alone
-    for query in (True, False):
-        close(encode(folder, texts[1], query), peer.encode(texts[1], show_progress_bar=False))
+    change(folder, prompts={"other": "Rivers and "})  # older folders
+    same(folder, type(peer)(folder, device="cpu"), texts)
+    chosen = loaded(folder).with_options(query_prompt_name="other")  # the library has it in `encode` alone
+    close(encode(chosen, texts[1], query=True), peer.encode(texts[1], show_progress_bar=False))
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "lengths": {"max_seq_length": 9},
+    "lower case": {"max_seq_length": 24, "do_lower_case": True},
+    "config_args": {"config_args": {"hidden_act": "relu", "trust_remote_code": True}},
+    "config_kwargs": {"config_kwargs": {"hidden_act": "relu"}},
+    "tokenizer_args": {"tokenizer_args": {"model_max_length": 9, "do_lower_case": False}, "max_seq_length": 24},
+    "processor_kwargs": {"processor_kwargs": {"model_max_length": 9, "truncation_side": "left"}},
+    "model_args": {"model_args": {"attn_implementation": "eager"}},
+    "processing_kwargs": {"processing_kwargs": {"text": {"max_length": 9, "padding": True}}, "max_seq_length": 24},
+}
+
+
+@pytest.mark.parametrize("case", SETTINGS)
+def test_the_transformers_settings_apply(case: str, texts: Texts, tmp_path: Path) -> None:
+    peer, folder = dense(tmp_path)
+    write_json(Path(folder) / "sentence_bert_config.json", SETTINGS[case])
+    same(folder, type(peer)(folder, device="cpu"), texts)
+
+
+@pytest.mark.parametrize("name", ["roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet"])
+def test_the_transformers_settings_have_older_names(name: str, texts: Texts, tmp_path: Path) -> None:
+    peer, folder = dense(tmp_path, lower=True)
+    (Path(folder) / "sentence_bert_config.json").unlink()
+    write_json(Path(folder) / f"sentence_{name}_config.json", {"max_seq_length": 9, "do_lower_case": True})
+    assert loaded(folder).config.doc_length == 9
+    same(folder, type(peer)(folder, device="cpu"), texts)
+
+
+@pytest.mark.parametrize("prompts", [{}, PROMPTS], ids=["plain", "prompts"])
+def test_a_tokenizer_that_cuts_from_the_left_keeps_the_ends(prompts: Any, texts: Texts, tmp_path: Path) -> None:
+    peer, folder = dense(tmp_path, prompts=prompts)
+    path = Path(folder) / "tokenizer_config.json"
+    write_json(path, json.loads(path.read_text()) | {"truncation_side": "left"})
+    again = type(peer)(folder, device="cpu")
+    assert not np.allclose(again.encode(texts[1][-1]), peer.encode(texts[1][-1]))
+    same(folder, again, texts)
 
 
 @pytest.mark.parametrize("kind", [*SPARSE, *LATE])
@@ -171,6 +216,18 @@ def test_sparse_and_late_models_are_the_librarys(kind: str, tiny: Tiny, texts: T
     if "pylate" in kind:  # PyLate takes white space off both ends, and so does the package; this library does not
         texts = [text.strip() for text in texts[0]], [text.strip() for text in texts[1]]
     same(folder, library.MultiVectorEncoder(str(folder), device="cpu"), texts)
+
+
+def test_a_colberts_squared_distances_order_documents_as_products_do(tiny: Tiny, texts: Texts, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny("colbert"), folder)
+    values = json.loads((folder / "artifact.metadata").read_text()) | {"similarity": "l2"}
+    write_json(folder / "artifact.metadata", values)
+    queries, docs = encode(folder, texts[0], query=True), encode(folder, texts[1], query=False)
+    squared = [[float((-torch.cdist(torch.tensor(q), torch.tensor(d)).square()).amax(1).sum()) if len(d) else -2.0 * len(q)
+                for d in docs] for q in queries]  # fmt: skip
+    tokens = np.array([[len(q)] for q in queries])
+    close((np.array(squared) + 2 * tokens) / 2, score(folder, texts))
 
 
 @pytest.mark.parametrize("strategy", ["max", "sum"])
@@ -192,6 +249,51 @@ def test_saved_sparse_encoders(strategy: Any, activation: Any, table: str | None
     library.SparseEncoder(modules=modules, device="cpu").save_pretrained(str(tmp_path / "saved"))
     peer = library.SparseEncoder(str(tmp_path / "saved"), device="cpu")
     same(tmp_path / "saved", peer, texts, convert_to_sparse_tensor=False)
+
+
+@pytest.mark.parametrize("table", [False, True])
+def test_sparse_encoders_keep_as_many_terms_as_they_say(table: bool, texts: Texts, tmp_path: Path) -> None:
+    library = pytest.importorskip("sentence_transformers")
+    from sentence_transformers.base.modules import Router, Transformer
+    from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding, SpladePooling
+
+    modules: list[Any] = [Transformer(raw(tmp_path, head="ForMaskedLM"), transformer_task="fill-mask"), SpladePooling()]
+    if table:
+        tokenizer = modules[0].tokenizer
+        query = SparseStaticEmbedding(tokenizer, torch.rand(len(tokenizer)))
+        modules = [Router.for_query_document(query_modules=[query], document_modules=modules)]
+    library.SparseEncoder(modules=modules, device="cpu", max_active_dims=3).save_pretrained(str(tmp_path / "saved"))
+    peer = library.SparseEncoder(str(tmp_path / "saved"), device="cpu")
+    same(tmp_path / "saved", peer, texts, convert_to_sparse_tensor=False)
+    assert (encode(tmp_path / "saved", texts[0], query=True) > 0).sum(1).max() == 3
+    loaded(tmp_path / "saved").save_pretrained(tmp_path / "again")
+    same(tmp_path / "again", peer, texts, convert_to_sparse_tensor=False)
+
+
+EXPANSIONS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "lengths": {"query_length": 8, "document_length": 16},
+    "fixed": {"query_expansion": {"strategy": "fixed", "length": 12, "attend": False}},
+    "fixed, attended": {"query_expansion": {"strategy": "fixed", "length": 12, "attend": True}},
+    "least, attended": {"query_expansion": {"strategy": "min", "length": 12, "attend": True}, "query_length": 20},
+}
+
+
+@pytest.mark.parametrize("case", EXPANSIONS)
+def test_multi_vector_encoders_without_a_mask_leave_no_token_out(case: str, texts: Texts, tmp_path: Path) -> None:
+    library = pytest.importorskip("sentence_transformers")
+    from sentence_transformers.base.modules import Dense, Normalize, Transformer
+
+    if not hasattr(library, "MultiVectorEncoder"):
+        pytest.skip("sentence-transformers before version 6")
+    names = {"module_input_name": "token_embeddings", "module_output_name": "token_embeddings"}
+    modules = [
+        Transformer(raw(tmp_path), **EXPANSIONS[case]),
+        Dense(WIDTH, 8, bias=False, activation_function=torch.nn.Identity(), **names),
+        Normalize(module_input_name="token_embeddings"),
+    ]
+    library.MultiVectorEncoder(modules=modules, device="cpu").save_pretrained(str(tmp_path / "saved"))
+    same(tmp_path / "saved", library.MultiVectorEncoder(str(tmp_path / "saved"), device="cpu"), texts)
 
 
 def parts(folder: Any, auto: Any = AutoModel) -> tuple[Any, Any]:
@@ -220,6 +322,20 @@ def splade(folder: Any, texts: list[str]) -> Tensor:
 def test_a_masked_language_model_is_navers_splade(kind: str, tiny: Tiny, texts: Texts) -> None:
     for query in (True, False):
         close(encode(tiny(kind), texts[1], query), splade(tiny(kind), texts[1]))
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_both_heads_of_deberta_are_read(legacy: bool, texts: Texts, tmp_path: Path) -> None:
+    tokenizer, folder = wordpiece(), tmp_path / "splade"
+    settings = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "legacy": legacy}
+    model = backbone("DebertaV2", tokenizer, "ForMaskedLM", **settings)
+    bias = model.cls.predictions.bias if legacy else model.lm_predictions.lm_head.bias
+    torch.nn.init.normal_(bias)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    close(encode(folder, texts[1], query=False), splade(folder, texts[1]))
+    loaded(folder).save_pretrained(tmp_path / "saved")
+    close(encode(tmp_path / "saved", texts[1], query=False), splade(folder, texts[1]))
 
 
 @pytest.mark.parametrize("version", ["", "doc-v1", "doc-v2-distill", "doc-v3-distill"])

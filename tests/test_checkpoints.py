@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 import transformers
 
 from pyterrier_lir import BiEncoderConfig, CrossEncoderConfig, CrossEncoderModel, checkpoints, load_model
-from pyterrier_lir.checkpoints.registry import GENERATIVE, TEMPLATES
+from pyterrier_lir.checkpoints.registry import DENSE, GENERATIVE, TEMPLATES
 from pyterrier_lir.config import config_from_dict
 from pyterrier_lir.engine import Engine
 from tests.tiny_bi_encoders import KINDS
@@ -26,6 +27,7 @@ OTHERS = {
     "splade-own-embeddings", "unicoil-castorini", "pylate", "pylate-modernbert", "multi-vector-encoder",
     "multi-vector-encoder-min", "colbert", "xtr",  # whose imputation Lightning IR has no word for
 }  # fmt: skip
+KNOWN = "opensearch-project/opensearch-neural-sparse-encoding-v1"
 LISTS = [i // 12 * 3 + i % 3 for i in range(60)]  # lists of four documents
 
 
@@ -46,6 +48,38 @@ def test_another_folder_name_changes_nothing(tiny: Tiny, pairs: Pairs, tmp_path:
     shutil.copytree(tiny("mono-electra"), tmp_path / "bert-base-uncased")
     renamed = Engine(load_model(tmp_path / "bert-base-uncased")).score(*pairs)
     np.testing.assert_array_equal(renamed, Engine(load_model(tiny("mono-electra"))).score(*pairs))
+
+
+@pytest.mark.parametrize("way", ["relative", "dotted", "absolute", "cache", "remembered"])
+@pytest.mark.parametrize(
+    ("kind", "known", "field", "value"),
+    [
+        ("bert-2", "castorini/monoelectra-base", "scoring_strategy", "rank"),
+        ("monot5", "Soyoung97/RankT5-base", "scoring_strategy", "rank"),
+        ("naver-splade", "naver/splade-v3-lexical", "query_weighting", "lexical"),
+    ],
+)
+def test_a_local_copy_of_a_public_model_is_read_as_the_hubs(
+    way: str, kind: str, known: str, field: str, value: str, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = {"cache": f"models--{known.replace('/', '--')}/snapshots/0123", "remembered": "somewhere/else"}
+    folder = tmp_path / places.get(way, known)
+    shutil.copytree(tiny(kind), folder)
+    if way == "remembered":
+        write_json(folder / "config.json", json.loads((folder / "config.json").read_text()) | {"_name_or_path": known})
+    monkeypatch.chdir(tmp_path)
+    name = {"relative": known, "dotted": f"./{known}"}.get(way, str(folder))
+    assert getattr(load_model(name).config, field) == value
+    assert getattr(load_model(tiny(kind)).config, field) != value
+
+
+def test_a_classifier_made_of_a_public_backbone_is_a_classifier(tiny: Tiny, tmp_path: Path) -> None:
+    folder = tmp_path / "classifier"
+    shutil.copytree(tiny("bert-1"), folder)
+    values = json.loads((folder / "config.json").read_text()) | {"_name_or_path": "facebook/contriever"}
+    write_json(folder / "config.json", values)
+    assert "facebook/contriever" in DENSE
+    assert isinstance(load_model(folder).config, CrossEncoderConfig)
 
 
 def test_older_weight_files_load_too(tiny: Tiny, pairs: Pairs, tmp_path: Path) -> None:
@@ -98,7 +132,11 @@ DAMAGE = {
     "no tokenizer": ("bert-1", FileNotFoundError, "has no tokenizer.*save_pretrained"),
     "no weights": ("bert-1", FileNotFoundError, "No weights"),
     "no JSON": ("bert-1", ValueError, "not valid JSON"),
-    "other shape": ("bert-1", ValueError, "does not fit its config.json"),
+    "other shape": (
+        "bert-1",
+        ValueError,
+        r"bert.encoder.layer.0.intermediate.dense.bias is of shape \(64,\), which does not fit .* it is \(48,\)",
+    ),
     "more layers": ("bert-1", ValueError, "lacks 16 weights"),
     "no head": ("mono-bert", ValueError, "lacks linear.bias"),
 }
@@ -111,6 +149,16 @@ def test_broken_folders_say_what_is_broken(damage: str, tiny: Tiny, tmp_path: Pa
     broken(damage, tmp_path / "copy")
     with pytest.raises(error, match=message):
         load_model(tmp_path / "copy")
+
+
+def test_a_tokenizer_with_more_tokens_than_the_backbone_has_embeddings_is_named(tiny: Tiny, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny("bert-1"), tmp_path / "copy")
+    tokenizer = wordpiece()
+    tokenizer.add_tokens(["[FIRST]", "[SECOND]"])
+    tokenizer.save_pretrained(folder)
+    size = len(wordpiece())
+    with pytest.warns(UserWarning, match=rf"has {size + 2} tokens, its backbone embeddings for {size}: .*'\[SECOND\]'"):
+        load_model(folder)
 
 
 @pytest.mark.parametrize("name", ["no/such-model", "/no/such/folder", "./nowhere", "a b c", "one/two/three"])
@@ -183,6 +231,22 @@ def test_every_row_of_the_table_names_a_template() -> None:
     assert set(GENERATIVE.values()) <= set(TEMPLATES)
 
 
+def test_a_plain_masked_language_model_is_read_as_splade_with_a_warning(tiny: Tiny, tmp_path: Path) -> None:
+    plain = shutil.copytree(tiny("naver-splade"), tmp_path / "plain")
+    with pytest.warns(UserWarning, match="plain is read as SPLADE, .* has to be trained first"):
+        load_model(plain)
+    named = shutil.copytree(tiny("naver-splade"), tmp_path / "my-SPLADE")
+    public = shutil.copytree(tiny("naver-splade"), tmp_path / "public")
+    write_json(public / "config.json", json.loads((public / "config.json").read_text()) | {"_name_or_path": KNOWN})
+    tables = shutil.copytree(tiny("opensearch"), tmp_path / "tables")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for folder in (named, public, tables):
+            load_model(folder)
+        load_model(plain, config=BiEncoderConfig.splade())
+        assert checkpoints.kinds(plain) == ("sparse",)
+
+
 def test_a_sparse_model_without_its_head_is_refused(tmp_path: Path, tiny: Tiny) -> None:
     shutil.copytree(tiny("dense"), tmp_path / "sparse")
     types = ["sentence_transformers.models.MLMTransformer", "sentence_transformers.models.SpladePooling"]
@@ -195,8 +259,46 @@ def test_a_sparse_model_without_its_head_is_refused(tmp_path: Path, tiny: Tiny) 
 def test_a_module_without_its_weights_is_named(tmp_path: Path, tiny: Tiny) -> None:
     shutil.copytree(tiny("dense"), tmp_path / "dense")
     modules = json.loads((tmp_path / "dense" / "modules.json").read_text())
-    write_json(tmp_path / "dense" / "modules.json", [*modules, {"path": "3_Dense", "type": "x.Dense"}])
+    write_json(tmp_path / "dense" / "modules.json", [*modules, {"path": "3_Dense", "type": "pylate.models.Dense"}])
     with pytest.raises(ValueError, match=r"lacks 3_Dense/config\.json"):
+        load_model(tmp_path / "dense")
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_modules_of_a_checkpoints_own_code_are_refused(at: int, tmp_path: Path, tiny: Tiny) -> None:
+    shutil.copytree(tiny("dense"), tmp_path / "dense")
+    modules = json.loads((tmp_path / "dense" / "modules.json").read_text())
+    modules[at]["type"] = "custom_st." + modules[at]["type"].rpartition(".")[2]
+    write_json(tmp_path / "dense" / "modules.json", modules)
+    with pytest.raises(ValueError, match=r"its own class 'custom_st\.\w+', whose code is not run"):
+        load_model(tmp_path / "dense")
+
+
+def test_modules_that_are_not_known_are_named(tmp_path: Path, tiny: Tiny) -> None:
+    shutil.copytree(tiny("dense"), tmp_path / "dense")
+    first, *others = json.loads((tmp_path / "dense" / "modules.json").read_text())
+    cnn = {"path": "1_CNN", "type": "sentence_transformers.models.CNN"}  # whose settings have a name of their own
+    write_json(tmp_path / "dense" / "modules.json", [first, cnn, *others])
+    with pytest.raises(ValueError, match=r"of Transformer \+ CNN \+ Pooling \+ Normalize; what can be read is"):
+        load_model(tmp_path / "dense")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"word_weights": {"a": 1}}, "settings that are not known: word_weights"),
+        ({"model_args": {"hidden_act": "relu"}}, "not known: model_kwargs.hidden_act"),
+        ({"processing_kwargs": {"text": {"stride": 2}}}, "not known: processing_kwargs.stride"),
+        ({"processing_kwargs": {"text": {"truncation": "only_first"}}}, "processing_kwargs.truncation='only_first'"),
+        ({"modality_config": {"text": {}, "message": {}}}, "puts every text into a chat template"),
+    ],
+)
+def test_settings_of_a_transformer_that_are_not_known_are_named(
+    settings: dict[str, object], message: str, tmp_path: Path, tiny: Tiny
+) -> None:
+    shutil.copytree(tiny("dense"), tmp_path / "dense")
+    write_json(tmp_path / "dense" / "sentence_bert_config.json", settings)
+    with pytest.raises(ValueError, match=message):
         load_model(tmp_path / "dense")
 
 
@@ -226,7 +328,7 @@ def test_configurations_refuse_what_they_do_not_know(values: dict[str, object], 
 
 def test_multi_vector_models_name_their_modules(tmp_path: Path, tiny: Tiny) -> None:
     shutil.copytree(tiny("dense"), tmp_path / "multi")
-    types = ["sentence_transformers.models.Transformer", "x.TokenPooling"]
+    types = ["sentence_transformers.models.Transformer", "TokenPooling"]
     write_json(tmp_path / "multi" / "modules.json", [{"path": "", "type": name} for name in types])
     write_json(tmp_path / "multi" / "config_sentence_transformers.json", {"model_type": "ColBERT"})
     with pytest.raises(ValueError, match=r"multi-vector model of Transformer \+ TokenPooling; what can be read is"):

@@ -39,6 +39,19 @@ def test_longest_first_cuts_as_the_tokenizer_cuts(make, limit: int) -> None:  # 
             assert types is None or types == expected["token_type_ids"][0]
 
 
+@pytest.mark.parametrize("limit", [9, 16, 30])
+def test_a_tokenizer_that_cuts_from_the_left_is_followed(limit: int) -> None:
+    tokenizer = wordpiece()
+    tokenizer.truncation_side = "left"
+    query, doc = "rivers carry sand from the mountains", "measurement of rainfall in the northern mountains"
+    for one, other in ((query, doc), (doc * 2, query), ("sand", doc)):
+        expected = tokenizer([one], [other], truncation="longest_first", max_length=limit)
+        ours = PairTokenizer(tokenizer, CrossEncoderConfig(**PLAIN, max_length=limit), use_types=True)
+        assert joined(ours, one, other) == (expected["input_ids"][0], expected["token_type_ids"][0])
+        alone = tokenizer(one, truncation=True, max_length=limit)["input_ids"]
+        assert single(tokenizer, query_length=limit).encode([one]).values.tolist() == alone
+
+
 def test_the_tail_is_cut_before_the_query_and_constants_stay() -> None:
     config = CrossEncoderConfig(
         query_length=None,

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -92,13 +92,31 @@ def load(
     """
     files = Files(os.fspath(name), revision, trust_remote_code, merge_adapter)
     options = ReadOptions(dtype=dtype, template=template, outputs=tuple(outputs) if outputs else None)
+    checkpoint = _load(files, options, config, default)
+    _check_vocabulary(checkpoint)
+    return checkpoint
+
+
+def _load(
+    files: Files,
+    options: ReadOptions,
+    config: BiEncoderConfig | CrossEncoderConfig | None,
+    default: BiEncoderConfig | CrossEncoderConfig | None,
+) -> Checkpoint:
     if config is not None:
         return _reconfigured(files, options, config)
     if default is not None and _is_backbone(files, default):
         kind = type(default).__name__.removesuffix("Config")
-        warnings.warn(f"{files.name} is a backbone alone: the new {kind} on it has to be trained.", stacklevel=3)
+        warnings.warn(f"{files.name} is a backbone alone: the new {kind} on it has to be trained.", stacklevel=4)
         return backbone.new(files, options, default)
-    checkpoint: Checkpoint = _reader(files).read(files, options)
+    reader = _reader(files)
+    if reader is splade and not splade.says_so(files):
+        warnings.warn(
+            f"{files.name} is read as SPLADE, though nothing but its head speaks for it; a plain masked language model "
+            "has to be trained first.",
+            stacklevel=4,
+        )
+    checkpoint: Checkpoint = reader.read(files, options)
     return _chosen(checkpoint, options)
 
 
@@ -114,9 +132,23 @@ def _reconfigured(files: Files, options: ReadOptions, config: BiEncoderConfig | 
         kind = type(config).__name__.removesuffix("Config")
         warnings.warn(
             f"{files.name} loses its own last layers, as config= asks for others: the new {kind} has to be trained.",
-            stacklevel=4,
+            stacklevel=5,
         )
     return backbone.new(files, options, config)
+
+
+def _check_vocabulary(checkpoint: Checkpoint) -> None:
+    """Warn of tokens that the backbone has no embeddings for: texts with one fail, and on a GPU all that come after."""
+    embeddings: Any = checkpoint.backbone.get_input_embeddings()
+    size = len(embeddings.weight)
+    if len(checkpoint.tokenizer) > size:
+        beyond = [token for token, i in checkpoint.tokenizer.get_vocab().items() if i >= size]
+        warnings.warn(
+            f"The tokenizer of {checkpoint.source} has {len(checkpoint.tokenizer)} tokens, its backbone embeddings for "
+            f"{size}: texts with {', '.join(map(repr, sorted(beyond)[:5]))} cannot be computed. Is the tokenizer of "
+            "another checkpoint?",
+            stacklevel=4,
+        )
 
 
 def kinds(name: str | os.PathLike[str], *, revision: str | None = None) -> tuple[Kind, ...]:

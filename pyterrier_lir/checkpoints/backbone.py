@@ -18,7 +18,7 @@ from . import lightning_ir
 from .checkpoint import Checkpoint, ReadOptions, encoder_class, max_positions
 from .files import Files
 from .language_model_head import HEADS, has_masked_lm_head, read_masked_lm, tied_head
-from .registry import DENSE
+from .registry import DENSE, row_of
 
 
 def why_not(files: Files) -> str | None:
@@ -32,7 +32,10 @@ def why_not(files: Files) -> str | None:
 
 
 def _row(files: Files) -> BiEncoderConfig | None:
-    return DENSE.get(files.name) or DENSE.get(files.config.get("_name_or_path") or "")
+    row = row_of(DENSE, files)
+    # a classifier may remember the backbone that it was made of; what it is itself, its head says
+    classifies = (files.config.get("architectures") or [""])[0].endswith("ForSequenceClassification")
+    return None if classifies and files.name not in DENSE else row
 
 
 def kinds(files: Files) -> tuple[Kind, ...]:

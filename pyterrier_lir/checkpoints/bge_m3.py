@@ -14,7 +14,8 @@ from transformers import AutoModel
 
 from ..config import BiEncoderConfig, Kind
 from .checkpoint import Checkpoint, Output, ReadOptions, linear, max_positions
-from .files import Files, readable
+from .files import Files
+from .weight_files import readable
 
 _SPARSE, _TOKENS = "sparse_linear.pt", "colbert_linear.pt"
 

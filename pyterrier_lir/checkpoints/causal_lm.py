@@ -32,7 +32,7 @@ def read(files: Files, options: ReadOptions) -> Checkpoint:
         ValueError: if the backbone is no known re-ranker and no template was given.
     """
     config = files.backbone_config()
-    template = template_for(files.name, config, options.template)
+    template = template_for(files, config, options.template)
     if template is None:
         raise ValueError(
             f"{files.name} is a generative {config.model_type} model and no known re-ranker: how to ask it about a "

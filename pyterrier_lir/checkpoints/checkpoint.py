@@ -150,3 +150,9 @@ def max_positions(config: PretrainedConfig) -> int | None:
     if config.model_type in ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "mpnet"):
         return positions - (config.pad_token_id or 0) - 1  # their positions start behind the padding id
     return positions
+
+
+def max_tokens(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> int | None:
+    """The most tokens of an input: the tokenizer's limit, or the backbone's positions where that is lower."""
+    limits = [limit for limit in (tokenizer.model_max_length, max_positions(config)) if limit and 0 < limit < 10**9]
+    return min(limits, default=None)

@@ -1,4 +1,8 @@
-"""The official ColBERT's folders: a backbone with `linear.weight` beside it, and artifact.metadata."""
+"""The official ColBERT's folders: a backbone with `linear.weight` beside it, and artifact.metadata.
+
+Its `similarity` is not read: `l2` there is the negated squared distance, which of vectors of length 1 is twice their
+product minus 2, so that documents are in the order of the products, which `cosine` asks for.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +39,6 @@ def read(files: Files, options: ReadOptions) -> Checkpoint:
     weight = files.tensors(["linear.weight"], dtype=options.dtype).get("linear.weight")
     if weight is None:
         raise ValueError(f"{files.name} lacks linear.weight, the projection of a ColBERT model.")
-    similarity = "l2" if values.get("similarity") == "l2" else "dot"
     config = BiEncoderConfig(
         query_length=values.get("query_maxlen", 32),
         doc_length=values.get("doc_maxlen", 220),
@@ -48,7 +51,6 @@ def read(files: Files, options: ReadOptions) -> Checkpoint:
         doc_pooling_strategy=None,
         normalization_strategy="l2",
         doc_mask_scoring_tokens=_masked(tokenizer, values.get("mask_punctuation", True)),
-        similarity_function=similarity,  # type: ignore[arg-type]
     )
     backbone = files.backbone(AutoModel, backbone_config, options.dtype)
     return Checkpoint(config, backbone, tokenizer, nn.Sequential(linear(weight, None)), files.name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
-import warnings
 from collections.abc import Iterator
 from functools import cache, cached_property
 from pathlib import Path
@@ -15,11 +14,12 @@ import huggingface_hub
 import torch
 import transformers
 from huggingface_hub import errors as hub_errors
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors import safe_open
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-_ADAPTER = "adapter_config.json"
+from . import adapter
+from .weight_files import check_complete, load_state, readable, weight_files
+
 _SMALL = ["*.json", "*.txt", "*.model", "*.jinja", "*.metadata", "*.bpe", "*.vocab"]
 _OTHER_FRAMEWORKS = ["onnx/*", "openvino/*", "tf/*", "flax/*", "coreml/*", "*training_args.bin", "*optimizer*"]
 
@@ -84,9 +84,20 @@ class Files:
     @property
     def config(self) -> dict[str, Any]:
         """The backbone's config.json, {} where there is none; an adapter's is that of its base."""
-        if "config.json" not in self and self.adapted():
-            return self.base.config
-        return dict(self.json("config.json"))
+        own = self.base.config if "config.json" not in self and self.adapted() else dict(self.json("config.json"))
+        return adapter.config_of(self, own) if self.adapted() else own
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """What the checkpoint may be called on the hub, so that a local copy is read as the hub's.
+
+        As it was named; as its place in the hub's cache says, or the last two parts of its path; as its config.json
+        remembers.
+        """
+        parts = self.folder.resolve().parts
+        cached = [part.removeprefix("models--").replace("--", "/", 1) for part in parts if part.startswith("models--")]
+        remembered = self.config.get("_name_or_path")
+        return (self.name, *(cached or ["/".join(parts[-2:])]), *([remembered] if remembered else []))
 
     def tensors(
         self, names: list[str], subfolder: str = "", dtype: torch.dtype = torch.float32
@@ -107,14 +118,32 @@ class Files:
                     found |= {n: state[n] for n in names if n in state}
         return {name: tensor.to(dtype) for name, tensor in found.items()}
 
-    def backbone_config(self, values: dict[str, Any] | None = None, subfolder: str = "") -> PretrainedConfig:
-        """The backbone's configuration; `values` stands in for a config.json that names no Hugging Face type."""
+    def backbone_config(
+        self, values: dict[str, Any] | None = None, subfolder: str = "", changes: dict[str, Any] | None = None
+    ) -> PretrainedConfig:
+        """The backbone's configuration.
+
+        Args:
+            values: stands in for a config.json that names no Hugging Face type.
+            changes: values that differ from those of config.json.
+
+        Raises:
+            ValueError: for a backbone that cannot be run.
+        """
+        if (values or self.json(str(Path(subfolder, "config.json")))).get("model_type") == "xlnet":
+            raise ValueError(
+                f"{self.name} has an XLNet, which reads texts that are padded on the left and summed up in their last "
+                "token; such are not made here."
+            )
         if values is None and self.adapted(subfolder) and not (self.folder / subfolder / "config.json").is_file():
-            return self.base.backbone_config()
+            return self.base.backbone_config(changes=changes)
         with quiet():
             if values is None:
                 return AutoConfig.from_pretrained(
-                    self.folder / subfolder, trust_remote_code=self.trust_remote_code, local_files_only=True
+                    self.folder / subfolder,
+                    trust_remote_code=self.trust_remote_code,
+                    local_files_only=True,
+                    **(changes or {}),
                 )
             kind = values["model_type"]
             if kind not in transformers.CONFIG_MAPPING:
@@ -139,12 +168,16 @@ class Files:
         Raises:
             FileNotFoundError: if there are no weights.
             ValueError: if the weights are truncated, corrupt or of another shape, or if some are missing.
+            ImportError: for an adapter without the package peft.
         """
         if not self.weights:
             return _shapes(auto, config, dtype)
         folder = self.folder / subfolder
         if self.adapted(subfolder):
-            return self._with_adapter(auto, config, dtype, ignore, folder)
+            own = tuple(adapter.saved_whole(folder))
+            model = self.base.backbone(auto, config, dtype, (*ignore, *own))
+            with quiet(), readable(folder):
+                return adapter.on(model, self, folder)
         for path in weight_files(folder):
             check_complete(path)
         state = None
@@ -157,10 +190,18 @@ class Files:
                 config=config,
                 dtype=dtype,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
                 local_files_only=True,
                 trust_remote_code=self.trust_remote_code,
             )
-        missing = sorted(name for name in info["missing_keys"] if not name.startswith(("pooler.", *ignore)))
+        for name, found, expected in sorted(info["mismatched_keys"]):
+            raise ValueError(
+                f"The weights at {folder}: {name} is of shape {tuple(found)}, which does not fit its config.json, by "
+                f"which it is {tuple(expected)}."
+            )
+        # a pooler is read by nothing behind a backbone alone, and by the head of some classifiers
+        unread = ("pooler.", *ignore) if model.base_model is model else ignore
+        missing = sorted(name for name in info["missing_keys"] if not name.startswith(unread))
         if missing:
             raise ValueError(
                 f"{self.name} lacks {len(missing)} weights of a {type(model).__name__}, among them {missing[0]}; "
@@ -172,19 +213,14 @@ class Files:
         """All weights, those with one of the beginnings renamed and the others left out."""
         state: dict[str, torch.Tensor] = {}
         for path in weight_files(folder):
-            with readable(path):
-                whole = (
-                    load_file(path)
-                    if path.suffix == ".safetensors"
-                    else torch.load(path, map_location="cpu", weights_only=True)
-                )
+            whole = load_state(path)
             for start, instead in renamed.items():
                 state |= {instead + n.removeprefix(start): t for n, t in whole.items() if n.startswith(start)}
         return state
 
     def adapted(self, subfolder: str = "") -> bool:
         """Whether the folder holds a PEFT adapter (such as LoRA) of another checkpoint's weights."""
-        return (self.folder / subfolder / _ADAPTER).is_file()
+        return (self.folder / subfolder / adapter.FILE).is_file()
 
     @cached_property
     def base(self) -> Files:
@@ -193,43 +229,20 @@ class Files:
         Raises:
             FileNotFoundError: if it is neither here nor on the hub.
         """
-        path = next(path for path in (self.folder, *sorted(self.folder.glob("*"))) if (path / _ADAPTER).is_file())
-        name = json.loads((path / _ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
+        path = next(path for path in (self.folder, *sorted(self.folder.glob("*"))) if (path / adapter.FILE).is_file())
+        name = json.loads((path / adapter.FILE).read_text(encoding="utf-8"))["base_model_name_or_path"]
         try:
             return Files(name, trust_remote_code=self.trust_remote_code, weights=self.weights)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{self.name} is an adapter of {name!r}, which is missing: {error}") from error
 
-    def _with_adapter(
-        self, auto: type, config: PretrainedConfig, dtype: torch.dtype, ignore: tuple[str, ...], folder: Path
-    ) -> PreTrainedModel:
-        """The base model with the adapter's changes added to its weights, or beside them.
-
-        Raises:
-            ImportError: without the package peft.
-            ValueError: if the adapter changes layers that the base has not, or lacks some.
-        """
-        try:
-            from peft import PeftModel
-        except ImportError as error:
-            raise ImportError(
-                f"{self.name} is a PEFT adapter; pip install 'pyterrier-lir[peft]' to load it."
-            ) from error
-        model = self.base.backbone(auto, config, dtype, ignore)
-        # adapters that were trained under a head name the backbone inside
-        inside = {rf"^{model.base_model_prefix}\.": ""} if model.base_model is model else None
-        with quiet(), readable(folder), warnings.catch_warnings():
-            warnings.filterwarnings("error", message="Found missing adapter keys")
-            try:
-                wrapped = PeftModel.from_pretrained(model, folder, key_mapping=inside)
-            except UserWarning as error:
-                raise ValueError(f"The adapter {self.name} does not fit {self.base.name}: {error}") from error
-        if self.merge_adapter:
-            return wrapped.merge_and_unload().eval()  # type: ignore[no-any-return]
-        return wrapped.base_model.model.eval()  # type: ignore[no-any-return]
-
-    def tokenizer(self, config: PretrainedConfig, subfolder: str = "") -> PreTrainedTokenizerBase:
+    def tokenizer(
+        self, config: PretrainedConfig, subfolder: str = "", changes: dict[str, Any] | None = None
+    ) -> PreTrainedTokenizerBase:
         """The checkpoint's fast tokenizer.
+
+        Args:
+            changes: settings that differ from those of tokenizer_config.json.
 
         Raises:
             FileNotFoundError: if the folder holds no tokenizer.
@@ -238,14 +251,18 @@ class Files:
         if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model",
                    "sentencepiece.bpe.model", "tokenizer.model", "spm.model")):  # fmt: skip
             if self.adapted(subfolder):
-                return self.base.tokenizer(config)
+                return self.base.tokenizer(config, changes=changes)
             raise FileNotFoundError(
                 f"{self.name} has no tokenizer (no tokenizer.json, vocab.txt or SentencePiece model in {folder}); "
                 "save the tokenizer beside the model: tokenizer.save_pretrained(folder)."
             )
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(
-                folder, config=config, local_files_only=True, trust_remote_code=self.trust_remote_code
+                folder,
+                config=config,
+                local_files_only=True,
+                trust_remote_code=self.trust_remote_code,
+                **(changes or {}),
             )
         if not tokenizer.is_fast:
             raise ValueError(f"{self.name} has no fast tokenizer; convert it once and save its tokenizer.json.")
@@ -258,40 +275,6 @@ def _shapes(auto: type, config: PretrainedConfig, dtype: torch.dtype) -> PreTrai
         make = getattr(auto, "from_config", auto)
         model: PreTrainedModel = make(config)
     return model.to(dtype).eval()
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The weight files directly in `folder`: safetensors where there are any, else PyTorch's."""
-    return sorted(folder.glob("*.safetensors")) or sorted(
-        path for path in folder.glob("*.bin") if path.name.startswith("pytorch_model")
-    )
-
-
-def check_complete(path: Path) -> None:
-    """Open a safetensors file's header, so that a cut-off download fails before anything else is done.
-
-    Raises:
-        ValueError: if the file is truncated or corrupt.
-    """
-    if path.suffix == ".safetensors":
-        with readable(path), safe_open(path, framework="pt"):
-            pass
-
-
-@contextlib.contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Turn the many errors of broken weight files into one that says which file and what to do."""
-    try:
-        yield
-    except (SafetensorError, EOFError, RuntimeError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
-        raise ValueError(
-            f"The weights at {path} cannot be read ({type(error).__name__}: {str(error).splitlines()[0]}); "
-            "the file is truncated, corrupt or does not fit its config.json. Download it anew."
-        ) from error
-    except OSError as error:
-        raise FileNotFoundError(f"No weights at {path} ({str(error).splitlines()[0]}).") from error
 
 
 @contextlib.contextmanager

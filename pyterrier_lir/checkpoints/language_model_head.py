@@ -44,10 +44,14 @@ def read_masked_lm(
             f"{files.name}: the masked language model's head of {config.model_type!r} is not known; known are "
             f"{', '.join(HEADS)}."
         )
-    model = files.backbone(AutoModelForMaskedLM, config, dtype, subfolder=subfolder)
-    layer, norm, _ = HEADS[config.model_type]
-    dense, layer_norm = (attrgetter(path)(model) for path in (layer, norm))
-    decoder: Any = model.get_output_embeddings()
+    model: Any = files.backbone(AutoModelForMaskedLM, config, dtype, subfolder=subfolder)
+    if getattr(config, "legacy", True):
+        dense, layer_norm = (attrgetter(path)(model) for path in HEADS[config.model_type][:2])
+        decoder: Any = model.get_output_embeddings()
+    else:  # DeBERTa's own head has no decoder, it is given the embeddings
+        own = model.lm_predictions.lm_head
+        dense, layer_norm = own.dense, own.LayerNorm
+        decoder = tied_linear(model.get_input_embeddings().weight, own.bias)
     head = nn.Sequential(dense, activation_of(config), layer_norm, _plain(decoder))
     return model.base_model, head
 

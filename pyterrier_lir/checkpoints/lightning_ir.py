@@ -140,6 +140,7 @@ def can_write(checkpoint: Checkpoint) -> bool:
         and config.truncation == "separate"
         and config.max_length is None
         and config.activation == "Identity"
+        and not config.query_prompt
         and config.scoring_strategy in ("rank", "mono")
         and config.pooling_strategy in ("first", "mean", "max", "sum")
     )

@@ -215,7 +215,8 @@ def _fits(kind: str, checkpoint: Checkpoint, config: BiEncoderConfig) -> bool:
     if (kind == "coil") != bool(checkpoint.also):
         return False
     if kind == "splade":
-        return len(checkpoint.head) == 4 and checkpoint.backbone.config.model_type in HEADS
+        named = checkpoint.backbone.config.model_type in HEADS and getattr(checkpoint.backbone.config, "legacy", True)
+        return len(checkpoint.head) == 4 and named
     allowed = {("first",), ("mean",), ("max",), ("sum",)}
     if kind == "lir-dpr" and config.query_pooling_strategy not in allowed:
         return False

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from ..config import BiEncoderConfig
 from .checkpoint import Checkpoint, Normalize, ReadOptions, encoder_class
 from .files import Files
-from .sentence_modules import prompts_of, read_layer, sentence_length
+from .sentence_modules import Transformer, prompts_of, read_layer, transformer
 
 _TOKENS = ("token_embeddings", "sentence_embedding")  # PyLate's Dense modules do not say which
 _LAYERS = ("Dense", "Normalize", "MultiVectorMask")
@@ -35,16 +35,14 @@ def read(files: Files, options: ReadOptions, modules: list[tuple[str, str]], set
             f"{files.name} is a multi-vector model of {' + '.join(kind for kind, _ in modules)}; what can be read is "
             f"Transformer + {', '.join(_LAYERS)}."
         )
-    subfolder = modules[0][1]
-    backbone_config = files.backbone_config(subfolder=subfolder)
-    tokenizer = files.tokenizer(backbone_config, subfolder)
-    limit = sentence_length(files, subfolder, tokenizer, backbone_config)
+    first = transformer(files, modules[0][1])
     layers: list[nn.Module] = []
     for kind, path in modules[1:]:
         if kind != "MultiVectorMask":
             layers += read_layer(files, kind, path, options, _TOKENS)
-    pylate = settings.get("model_type") == "ColBERT" or "MultiVectorMask" not in dict(modules)
-    fields = _pylate(settings) if pylate else _mask(files, dict(modules)["MultiVectorMask"])
+    mask, saved_by = dict(modules).get("MultiVectorMask"), settings.get("model_type")
+    pylate = saved_by == "ColBERT" or (mask is None and saved_by != "MultiVectorEncoder")
+    fields = _pylate(settings) if pylate else {} if mask is None else _mask(files, mask)
     normalize = pylate or (bool(layers) and isinstance(layers[-1], Normalize))
     if layers and isinstance(layers[-1], Normalize):
         layers = layers[:-1]
@@ -53,22 +51,25 @@ def read(files: Files, options: ReadOptions, modules: list[tuple[str, str]], set
         doc_pooling_strategy=None,
         normalization_strategy="l2" if normalize else None,
         embedding_dim=settings.get("truncate_dim"),
-        **(_lengths(files, subfolder, limit) | fields | _prompts(settings, tokenizer)),
+        **(_lengths(first, mask is not None) | fields | _prompts(settings, first.tokenizer)),
     )
-    backbone = files.backbone(encoder_class(backbone_config), backbone_config, options.dtype, subfolder=subfolder)
-    return Checkpoint(config, backbone, tokenizer, nn.Sequential(*layers), files.name)
+    backbone = files.backbone(encoder_class(first.config), first.config, options.dtype, subfolder=first.subfolder)
+    return Checkpoint(config, backbone, first.tokenizer, nn.Sequential(*layers), files.name)
 
 
-def _lengths(files: Files, subfolder: str, limit: int | None) -> dict[str, Any]:
-    """Lengths and expansion of sentence_bert_config.json (version 6)."""
-    values = files.json(f"{subfolder}/sentence_bert_config.json" if subfolder else "sentence_bert_config.json")
-    query, doc = (values.get(name) or limit for name in ("query_length", "document_length"))
-    expansion = values.get("query_expansion")
+def _lengths(first: Transformer, masked: bool) -> dict[str, Any]:
+    """Lengths and expansion of a Transformer (version 6); `masked` where a MultiVectorMask follows it."""
+    names = ("query_length", "document_length")
+    query, doc = (first.forced_length or first.settings.get(name) or first.max_length for name in names)
+    expansion = first.settings.get("query_expansion")
     if not expansion:
         return {"query_length": query, "doc_length": doc}
     fixed = expansion["strategy"] == "fixed"
+    query = expansion["length"] if fixed else query
+    if not masked and not expansion.get("attend"):  # tokens that fill a query up count by the mask alone
+        return {"query_length": query, "doc_length": doc}
     return {
-        "query_length": expansion["length"] if fixed else query,
+        "query_length": query,
         "doc_length": doc,
         "query_expansion": True,
         "expansion_length": None if fixed else expansion["length"],

@@ -17,7 +17,8 @@ from torch import nn
 
 from ..config import BiEncoderConfig, CrossEncoderConfig, Kind, config_from_dict
 from .checkpoint import Checkpoint, Normalize, Output, ReadOptions, Residual, Scale
-from .files import Files, readable
+from .files import Files
+from .weight_files import readable
 
 FILE = "pyterrier_lir.json"
 HEAD = "head.safetensors"

@@ -5,14 +5,16 @@ The rows of public models are those of `pyterrier_lir.public_models`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypeVar
 
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from ..config import BiEncoderConfig, CrossEncoderConfig, Head, ScoringStrategy
 from ..public_models import PUBLIC_MODELS
+from .files import Files
 
 WEB_SEARCH = "Given a web search query, retrieve relevant passages that answer the query"
 
@@ -142,11 +144,16 @@ SPLADE: dict[str, dict[str, Any]] = {row.id: dict(row.reads) for row in PUBLIC_M
 SECOND_LOGIT = frozenset(row.id for row in PUBLIC_MODELS if "second_logit" in row.reads)
 
 
-def template_for(name: str, config: PretrainedConfig, chosen: str | None) -> Template | None:
-    """The template that was chosen, else that of the table's row, else the backbone's usual one.
+_Row = TypeVar("_Row")
 
-    Args:
-        name: hub id or folder; a local copy is also known by the id that its config.json remembers.
+
+def row_of(table: Mapping[str, _Row], files: Files) -> _Row | None:
+    """The row of a table by hub ids that is the checkpoint's, None where there is none; see `Files.ids`."""
+    return next((table[name] for name in files.ids if name in table), None)
+
+
+def template_for(files: Files, config: PretrainedConfig, chosen: str | None) -> Template | None:
+    """The template that was chosen, else that of the table's row, else the backbone's usual one.
 
     Raises:
         ValueError: if `chosen` is no template.
@@ -157,7 +164,7 @@ def template_for(name: str, config: PretrainedConfig, chosen: str | None) -> Tem
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"template={chosen!r}; allowed: {', '.join(TEMPLATES)}.{hint}")
         return TEMPLATES[chosen]
-    row = GENERATIVE.get(name) or GENERATIVE.get(getattr(config, "name_or_path", "") or "")
+    row = row_of(GENERATIVE, files)
     if row:
         return TEMPLATES[row]
     return next((template for template in TEMPLATES.values() if config.model_type in template.defaults_for), None)

@@ -60,6 +60,8 @@ def _why_not_cross_encoder(config: CrossEncoderConfig) -> str | None:
         return "its score is a log probability of two labels, and a CrossEncoder returns both logits"
     if config.truncation != "longest_first":
         return f"a CrossEncoder cuts the longer text first, and this has truncation={config.truncation!r}"
+    if config.query_prompt:
+        return f"a classifier's folder holds no prompts, and this has query_prompt={config.query_prompt!r}"
     return None
 
 

@@ -12,12 +12,14 @@ from dataclasses import replace
 from typing import Any
 
 from torch import nn
-from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoModelForSequenceClassification
 
 from ..config import CrossEncoderConfig, Kind, ScoringStrategy
-from .checkpoint import Checkpoint, ReadOptions, activation, max_positions
+from .adapter import label_count
+from .checkpoint import Checkpoint, ReadOptions, activation, max_tokens
 from .files import Files
 from .registry import SECOND_LOGIT
+from .sentence_modules import Transformer
 
 
 def why_not(files: Files) -> str | None:
@@ -33,16 +35,27 @@ def kinds(files: Files) -> tuple[Kind, ...]:
     return ()
 
 
-def read(files: Files, options: ReadOptions, subfolder: str = "") -> Checkpoint:
+def read(files: Files, options: ReadOptions) -> Checkpoint:
     """Read a classification model with one or two labels.
 
     Raises:
         ValueError: if the model has more labels, or an activation that is not torch's.
     """
-    backbone_config = files.backbone_config(subfolder=subfolder)
+    config = files.backbone_config(changes=label_count(files))
+    tokenizer = files.tokenizer(config)
+    return classifier(files, options, Transformer("", config, tokenizer, max_tokens(tokenizer, config), {}))
+
+
+def classifier(files: Files, options: ReadOptions, parts: Transformer, query_prompt: str = "") -> Checkpoint:
+    """Read a classification model whose configuration and tokenizer are known; `query_prompt` is put before queries.
+
+    Raises:
+        ValueError: if the model has more than two labels, or an activation that is not torch's.
+    """
+    backbone_config, tokenizer = parts.config, parts.tokenizer
     named = saved_activation(files)
     strategy: ScoringStrategy = "rank"
-    if backbone_config.num_labels == 2 and not named and files.name not in SECOND_LOGIT:
+    if backbone_config.num_labels == 2 and not named and not SECOND_LOGIT.intersection(files.ids):
         strategy = "mono"
     if backbone_config.num_labels > 2:
         labels = ", ".join(map(str, backbone_config.id2label.values()))
@@ -52,14 +65,16 @@ def read(files: Files, options: ReadOptions, subfolder: str = "") -> Checkpoint:
         )
     named = named or ("Sigmoid" if backbone_config.num_labels == 1 else "Identity")
     activation(named)  # refuses what is not torch's
-    tokenizer = files.tokenizer(backbone_config, subfolder)
-    backbone = files.backbone(AutoModelForSequenceClassification, backbone_config, options.dtype, subfolder=subfolder)
+    backbone = files.backbone(
+        AutoModelForSequenceClassification, backbone_config, options.dtype, subfolder=parts.subfolder
+    )
     config = CrossEncoderConfig(
         query_length=None,
         doc_length=None,
         scoring_strategy=strategy,
-        max_length=max_tokens(tokenizer, backbone_config),
+        max_length=parts.max_length,
         truncation="longest_first",
+        query_prompt=query_prompt,
         head="classification",
         activation=named.rsplit(".", 1)[-1],
     )
@@ -78,9 +93,3 @@ def saved_activation(files: Files) -> str | None:
         or values.get("sbert_ce_default_activation_function")
     )
     return path
-
-
-def max_tokens(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> int | None:
-    """The most tokens of an input: the tokenizer's limit, or the backbone's positions where that is lower."""
-    limits = [limit for limit in (tokenizer.model_max_length, max_positions(config)) if limit and 0 < limit < 10**9]
-    return min(limits, default=None)

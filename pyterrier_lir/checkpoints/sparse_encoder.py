@@ -16,7 +16,7 @@ from ..config import BiEncoderConfig, Pooling, Sparsification
 from .checkpoint import Checkpoint, ReadOptions
 from .files import Files
 from .language_model_head import read_masked_lm
-from .sentence_modules import prompts_of, sentence_length
+from .sentence_modules import module_name, prompts_of, transformer
 
 _ACTIVATIONS: dict[str, Sparsification] = {"relu": "relu_log", "log1p_relu": "relu_2xlog"}
 _TABLES = ("SparseStaticEmbedding", "IDF")
@@ -42,9 +42,7 @@ def read(files: Files, options: ReadOptions, modules: Modules, settings: dict[st
             "alone or behind a Router beside SparseStaticEmbedding."
         )
     (_, subfolder), (_, pooling_folder) = routes["document"]
-    backbone_config = files.backbone_config(subfolder=subfolder)
-    tokenizer = files.tokenizer(backbone_config, subfolder)
-    limit = sentence_length(files, subfolder, tokenizer, backbone_config)
+    first = transformer(files, subfolder)
     pooling = files.json(f"{pooling_folder}/config.json")
     strategy, activation = pooling.get("pooling_strategy", "max"), pooling.get("activation_function", "relu")
     if strategy not in ("max", "sum") or activation not in _ACTIVATIONS:
@@ -56,19 +54,21 @@ def read(files: Files, options: ReadOptions, modules: Modules, settings: dict[st
     if similarity not in ("dot", "cosine"):
         raise ValueError(f"{files.name} compares by {similarity!r}; allowed for sparse vectors: dot, cosine.")
     config = BiEncoderConfig.splade(
-        query_length=limit if table is None else None,
-        doc_length=limit,
+        query_length=first.max_length if table is None else None,
+        doc_length=first.max_length,
         query_pooling_strategy=cast("Pooling", strategy),
         doc_pooling_strategy=cast("Pooling", strategy),
         sparsification_strategy=_ACTIVATIONS[activation],
         similarity_function=similarity,
+        query_top_k=settings.get("max_active_dims"),
+        doc_top_k=settings.get("max_active_dims"),
         query_weighting="contextualized" if table is None else "static",
         special_tokens=(table is None, True),
         **prompts_of(settings),
     )
-    backbone, head = read_masked_lm(files, backbone_config, options.dtype, subfolder)
-    weights = {} if table is None else {"query": read_table(files, table, tokenizer, options.dtype)}
-    return Checkpoint(config, backbone, tokenizer, head, files.name, weights)
+    backbone, head = read_masked_lm(files, first.config, options.dtype, subfolder)
+    weights = {} if table is None else {"query": read_table(files, table, first.tokenizer, options.dtype)}
+    return Checkpoint(config, backbone, first.tokenizer, head, files.name, weights)
 
 
 def _routes(files: Files, modules: Modules) -> dict[str, Modules]:
@@ -80,7 +80,7 @@ def _routes(files: Files, modules: Modules) -> dict[str, Modules]:
     values = files.json(f"{prefix}router_config.json") or files.json(f"{prefix}config.json")
     if not {"query", "document"} <= values.get("structure", {}).keys():
         raise ValueError(f"{files.name} has a Router without the routes query and document.")
-    kinds = {name: kind.rsplit(".", 1)[-1] for name, kind in values["types"].items()}
+    kinds = {name: module_name(files, kind) for name, kind in values["types"].items()}
 
     def folder(name: str) -> str:
         return f"{prefix}{name}" if (files.folder / f"{prefix}{name}").is_dir() else path

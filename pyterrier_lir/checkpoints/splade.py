@@ -19,7 +19,7 @@ from ..config import BiEncoderConfig, Kind
 from .checkpoint import Checkpoint, ReadOptions, max_positions
 from .files import Files
 from .language_model_head import HEADS, has_masked_lm_head, read_masked_lm
-from .registry import SPLADE
+from .registry import SPLADE, row_of
 from .sparse_encoder import read_table
 
 _IDF = "idf.json"
@@ -31,6 +31,11 @@ def why_not(files: Files) -> str | None:
         return f"architecture {architecture or 'unnamed'} is no masked language model"
     kind = files.config.get("model_type")
     return None if kind in HEADS else f"the head of a {kind} masked language model is not known"
+
+
+def says_so(files: Files) -> bool:
+    """Whether anything but its head says that a masked language model is a SPLADE: a table, its id or its name."""
+    return _IDF in files or row_of(SPLADE, files) is not None or any("splade" in name.lower() for name in files.ids)
 
 
 def kinds(files: Files) -> tuple[Kind, ...]:
@@ -55,8 +60,7 @@ def read(files: Files, options: ReadOptions) -> Checkpoint:
 
 def splade_config(files: Files, tokenizer: PreTrainedTokenizerBase, positions: int | None) -> BiEncoderConfig:
     """The configuration that the registry or the files say, with the backbone's length where nothing else is said."""
-    known = files.config.get("_name_or_path") or ""
-    row: dict[str, Any] = dict(SPLADE.get(files.name) or SPLADE.get(known) or {})
+    row: dict[str, Any] = dict(row_of(SPLADE, files) or {})
     length = min(limit for limit in (positions, 512) if limit)
     lengths = {"query_length": length, "doc_length": length}
     no_specials = row.pop("no_special_terms", False)

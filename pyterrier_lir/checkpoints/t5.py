@@ -23,6 +23,8 @@ def why_not(files: Files) -> str | None:
     architecture = (files.config.get("architectures") or [""])[0]
     if not files.config.get("is_encoder_decoder") and not architecture.endswith("ForConditionalGeneration"):
         return f"architecture {architecture or 'unnamed'} is no encoder-decoder"
+    if architecture.endswith("ForSequenceClassification"):
+        return f"architecture {architecture} has a classification head"
     return None
 
 
@@ -37,7 +39,7 @@ def read(files: Files, options: ReadOptions) -> Checkpoint:
         ValueError: if no template fits the backbone or its tokenizer.
     """
     config = files.backbone_config()
-    template = template_for(files.name, config, options.template)
+    template = template_for(files, config, options.template)
     if template is None:
         raise ValueError(
             f"{files.name} is a {config.model_type} encoder-decoder, for which no prompt is known; "

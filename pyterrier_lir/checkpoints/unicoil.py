@@ -7,7 +7,8 @@ from transformers import AutoModel
 
 from ..config import BiEncoderConfig, Kind
 from .checkpoint import Checkpoint, ReadOptions, linear, max_positions
-from .files import Files, weight_files
+from .files import Files
+from .weight_files import weight_files
 
 _PREFIXES = ("coil_encoder.", "")
 

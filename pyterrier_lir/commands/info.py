@@ -48,7 +48,8 @@ def checkpoint_facts(name: str) -> dict[str, Any]:
         ValueError: if it is of no known format.
     """
     from .. import checkpoints
-    from ..checkpoints.files import Files, weight_files
+    from ..checkpoints.files import Files
+    from ..checkpoints.weight_files import weight_files
     from ..models.facts import backbone_of, changed, kind_of
 
     format_name, checkpoint = checkpoints.outline(name)

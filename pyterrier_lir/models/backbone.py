@@ -129,7 +129,7 @@ def arguments(backbone: PreTrainedModel, inputs: Inputs, interaction: int | None
 
 def wants_types(config: PretrainedConfig) -> bool:
     """Whether the backbone tells segments apart by token types."""
-    return bool((getattr(config, "type_vocab_size", 0) or 0) > 1)
+    return config.model_type == "funnel" or bool((getattr(config, "type_vocab_size", 0) or 0) > 1)
 
 
 @contextlib.contextmanager

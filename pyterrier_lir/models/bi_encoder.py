@@ -19,7 +19,8 @@ from ..checkpoints.checkpoint import Checkpoint, Output, max_positions
 from ..config import BiEncoderConfig, Kind
 from ..display import facts_table
 from ..text_tokenizer import TextTokenizer, masked_ids
-from .backbone import PACKABLE, PACKED, Inputs, attention, states
+from ..tokenization import backend_of
+from .backbone import PACKABLE, PACKED, Inputs, attention, states, wants_types
 from .facts import facts_of
 from .first_token import first_token_only, has_first_token_layer
 from .heads import pool
@@ -152,6 +153,11 @@ class BiEncoderModel(nn.Module):
             raise ValueError(f"embedding_dim={cut}; the vectors of {self.source} have {min(sizes)} numbers.")
 
     def _tokenize_by(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        given = wants_types(self.backbone.config) and "token_type_ids" in tokenizer.model_input_names
+        if given and any(backend_of(tokenizer).encode("x").type_ids):
+            raise ValueError(
+                f"The tokenizer of {self.source} gives the tokens of one text several types; bi-encoders have one."
+            )
         positions = max_positions(self.backbone.config)
         self.tokenizers = tuple(TextTokenizer(tokenizer, self.configs, query, positions) for query in (True, False))
         for output in self.outputs:
@@ -162,7 +168,9 @@ class BiEncoderModel(nn.Module):
             )
 
     def _skip(self, config: BiEncoderConfig, query: bool) -> int:
-        prompt = 0 if config.pool_prompt else self.tokenizers[0 if query else 1].prompt_length
+        tokenizer = self.tokenizers[0 if query else 1]
+        # without a prompt nothing is left out, not even the special tokens that stand in front of one
+        prompt = 0 if config.pool_prompt or not tokenizer.prompt else tokenizer.prompt_length
         return max(prompt, config.skip_first)
 
     def save_pretrained(self, folder: str | os.PathLike[str], layout: checkpoints.Layout | None = None) -> None:

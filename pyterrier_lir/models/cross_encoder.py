@@ -128,6 +128,8 @@ class CrossEncoderModel(nn.Module):
     def _logits(self, inputs: Inputs) -> Tensor:
         """(B, 1 or 2) logits in the backbone's precision."""
         config, backbone = self.config, self.backbone
+        if config.head == "classification" and backbone.config.is_encoder_decoder:
+            return generative.end_logits(backbone, inputs)
         if config.head == "classification":
             logits: Tensor = backbone(**arguments(backbone, inputs)).logits
             return logits

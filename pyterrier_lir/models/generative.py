@@ -1,4 +1,7 @@
-"""Language models that answer with a word: the state that speaks next, and the logits of the words that are read."""
+"""Language models that answer with a word: the state that speaks next, and the logits of the words that are read.
+
+And encoder-decoders that answer with a label, behind the last token of their decoder.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,21 @@ def last_states(backbone: PreTrainedModel, inputs: Inputs) -> Tensor:
     model = backbone.base_model
     output: Tensor = model(**arguments(model, inputs)).last_hidden_state
     return output
+
+
+def end_logits(backbone: PreTrainedModel, inputs: Inputs) -> Tensor:
+    """Logits (B, labels) of an encoder-decoder's classification head, which reads the decoder's last end of sequence.
+
+    transformers' own classes do the same, but refuse batches whose texts have `</s>` in them more or less often.
+    """
+    model: Any = backbone
+    shifted = {"decoder_input_ids": model._shift_right(inputs.ids)} if hasattr(model, "_shift_right") else {}
+    found = model.base_model(input_ids=inputs.ids, attention_mask=inputs.mask, use_cache=False, **shifted)
+    columns = torch.arange(inputs.ids.shape[1], device=inputs.ids.device)
+    last = ((inputs.ids == backbone.config.eos_token_id) * columns).argmax(1)
+    rows = torch.arange(len(inputs), device=inputs.ids.device)
+    logits: Tensor = model.classification_head(found.last_hidden_state[rows, last])
+    return logits
 
 
 def word_logits(backbone: PreTrainedModel, state: Tensor, token_ids: tuple[int, ...]) -> Tensor:
