@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from .config import PRECISIONS
 from .cpu_kernels import PackedLinear, int8_linear, packs, replace_linears
 from .models import BiEncoderModel, CrossEncoderModel
+from .models.backbone import lock_of
 from .models.first_token import has_first_token_layer
 from .models.vocabulary import Vocabulary
 
@@ -53,6 +54,11 @@ def dtype_of(precision: str) -> torch.dtype:
 
 def prepare(model: Model, device: torch.device, precision: str) -> Model:
     """The model on its device in its precision; on CPUs a copy that shares what does not change."""
+    with lock_of(model.backbone):  # a copy made during a forward pass would keep what that changes
+        return _prepared(model, device, precision)
+
+
+def _prepared(model: Model, device: torch.device, precision: str) -> Model:
     dtype = dtype_of(precision)
     if any(p.dtype != dtype for p in model.parameters()):
         model = copy.deepcopy(model).to(dtype)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import re
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from html import unescape
 
 import numpy as np
@@ -12,7 +16,8 @@ import pyterrier as pt
 import pytest
 from ir_measures import RR, nDCG
 
-from pyterrier_lir import LIRReRanker, load_model
+from pyterrier_lir import LIRReRanker, load_model, models
+from pyterrier_lir.models.backbone import lock_of
 from pyterrier_lir.pipeline.reranker import windows
 from tests.tiny_bi_encoders import KINDS
 from tests.tiny_checkpoints import CROSS_ENCODERS
@@ -111,6 +116,35 @@ def test_repr_is_python_that_makes_an_equal_transformer() -> None:
 def test_a_loaded_model_serves_as_its_name_does(tiny: Tiny, reranker: LIRReRanker, results: pd.DataFrame) -> None:
     loaded = load_model(tiny("mono-bert"))
     pd.testing.assert_frame_equal(LIRReRanker(loaded)(results), reranker(results))
+
+
+@pytest.mark.parametrize("kind", ["bert-1", "set-encoder", "dpr-first", "monot5"])
+def test_threads_that_share_a_model_load_it_once_and_get_the_scores_of_one(
+    kind: str, tiny: Tiny, results: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = LIRReRanker(tiny(kind))(results)
+    loads: list[str] = []
+    load = models.load_model
+    monkeypatch.setattr(models, "load_model", lambda name, **how: (loads.append(name), load(name, **how))[1])
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)  # a thread is stopped in the middle of most forward passes
+    model = LIRReRanker(tiny(kind))
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            found = list(threads.map(lambda _: model(results), range(24)))
+    finally:
+        sys.setswitchinterval(interval)
+    for frame in [*found, model(results)]:
+        pd.testing.assert_frame_equal(frame, expected, rtol=3e-6, atol=1e-5)
+    assert loads == [tiny(kind)]
+
+
+def test_models_of_one_backbone_share_a_lock_and_copies_have_their_own(tiny: Tiny) -> None:
+    model = load_model(tiny("bert-1"))
+    lock = lock_of(model.backbone)
+    assert lock_of(model.with_options(max_length=20).backbone) is lock
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert lock_of(other.backbone) is not lock
 
 
 def test_operators_and_cutoffs_compose(reranker: LIRReRanker, results: pd.DataFrame) -> None:

@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,17 @@ def test_results_of_another_stage_are_scored_without_texts(
     found = LIRRetriever(tiny(kind), indexed(kind), num_results=2)(results.drop(columns=["text", "title"]))
     np.testing.assert_allclose(found["score"], expected["score"], rtol=1e-5, atol=1e-5)
     assert found["rank"].tolist() == expected["rank"].tolist()
+
+
+@pytest.mark.parametrize("kind", ["dpr-first", "splade", "col"])
+def test_threads_that_share_a_retriever_find_what_one_does(
+    kind: str, tiny: Tiny, indexed: Callable[[str], str], topics: pd.DataFrame
+) -> None:
+    expected = LIRRetriever(tiny(kind), indexed(kind))(topics)
+    retriever = LIRRetriever(tiny(kind), indexed(kind))
+    with ThreadPoolExecutor(4) as threads:
+        for found in threads.map(lambda _: retriever(topics), range(16)):
+            pd.testing.assert_frame_equal(found, expected)
 
 
 def test_pipelines_cut_rerank_and_evaluate(tiny: Tiny, indexed: Callable[[str], str], topics: pd.DataFrame) -> None:
