@@ -16,14 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
 import pyterrier as pt
 from scipy.sparse import csr_array
 
-from .config import BiEncoderConfig, Kind
+from .config import BiEncoderConfig, Kind, Similarity
 from .vectors import Encoded, TokenVectors, Vectors
 
 # kind of vectors -> columns of queries and of documents
@@ -32,14 +32,31 @@ VECTOR_COLUMNS: dict[Kind, tuple[str, str]] = {
     "sparse": ("query_toks", "toks"),
     "multi_vector": ("query_embs", "doc_embs"),
 }
-ENCODED_BY = (
-    "pyterrier_lir.encoded_by"  # in `attrs` of a frame with queries' vectors: (source, fingerprint, similarity)
-)
+_MADE_BY = "pyterrier_lir.made_by"  # in `attrs` of a frame: column of vectors -> a `MadeBy` as a list or tuple
 
 HINTS = {
     "text": "add the documents' text with `>> pt.text.get_text(dataset)`, or name its column with text_field=",
     "query": "a first-stage retriever keeps the query column; name another one with query_field=",
 }
+
+
+class MadeBy(NamedTuple):
+    """The model whose vectors a column holds, and how they are compared."""
+
+    source: str
+    fingerprint: str
+    similarity: Similarity = "dot"
+
+
+def made_by(frame: pd.DataFrame, column: str) -> MadeBy | None:
+    """The model that made a column of vectors; None where the frame does not tell."""
+    found = frame.attrs.get(_MADE_BY, {}).get(column)
+    return None if found is None else MadeBy(*found)
+
+
+def tell_made_by(frame: pd.DataFrame, column: str, model: MadeBy) -> None:
+    """Tell who reads the frame later which model made a column of vectors."""
+    frame.attrs[_MADE_BY] = {**frame.attrs.get(_MADE_BY, {}), column: tuple(model)}
 
 
 def check_results(frame: pd.DataFrame, texts: dict[str, str], transformer: pt.Transformer) -> None:

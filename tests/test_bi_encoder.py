@@ -90,6 +90,28 @@ def test_tokens_named_by_ids_score_the_same(kind: str, tiny: Tiny, results: pd.D
         np.testing.assert_allclose(transformer(stored)["score"], expected, rtol=3e-6, atol=1e-5)
 
 
+def test_vectors_of_another_model_are_refused_and_each_column_tells_its_model(
+    tiny: Tiny, results: pd.DataFrame, tmp_path: Path
+) -> None:
+    right, other, sparse = (LIRBiEncoder(tiny(kind)) for kind in ("dense", "dpr-first", "splade"))
+    expected = right.scorer()(results)
+    with pytest.raises(ValueError, match=f"'query_vec' was made with {tiny('dpr-first')}, whose weights are not those"):
+        (other.query_encoder() >> right.scorer())(results)
+    with pytest.raises(ValueError, match="'doc_vec' was made with"):
+        (other.doc_encoder() >> LIRReRanker(tiny("dense")))(results)
+    both = (right.query_encoder() >> sparse.query_encoder() >> sparse.doc_encoder())(results)
+    for encoder in (right, sparse):
+        found = encoder.scorer()(both)
+        np.testing.assert_allclose(found["score"], encoder.scorer()(results)["score"], atol=1e-5)
+    index = LIRIndexer(tiny("dpr-first"), tmp_path / "x.lir").index(results.drop_duplicates("docno"))
+    loaded = index.vec_loader()(results)
+    assert len(other.scorer()(loaded)) == len(results)
+    with pytest.raises(ValueError, match="'doc_vec' was made with"):
+        right.scorer()(loaded)
+    loaded.attrs.clear()  # who does so says that they fit
+    assert not np.allclose(right.scorer()(loaded)["score"], expected["score"])
+
+
 def test_rows_of_one_document_may_have_vectors_of_their_own(tiny: Tiny, results: pd.DataFrame) -> None:
     encoder = LIRBiEncoder(tiny("dense"))
     stored = encoded(encoder, results, "docs")

@@ -234,6 +234,8 @@ def test_vectors_in_a_frame_tell_their_model(tiny: Tiny, indexed: Callable[[str]
     with pytest.raises(ValueError, match="whose weights are not those of"):
         (other >> index.scorer())(found[["qid", "query", "docno"]])
     assert len((other >> index.retriever(num_results=3, any_model=True))(topics)) == len(found)
+    sparse = LIRBiEncoder(tiny("splade")).query_encoder()  # whose vectors are in another column
+    pd.testing.assert_series_equal((right >> sparse >> index.retriever(num_results=3))(topics)["score"], found["score"])
     assert len((other >> index.scorer(any_model=True))(found[["qid", "query", "docno"]])) == len(found)
 
 

@@ -12,7 +12,16 @@ import numpy as np
 import pandas as pd
 import pyterrier as pt
 
-from ..columns import ENCODED_BY, VECTOR_COLUMNS, check_texts, text_values, transform_iter, vector_columns, with_vectors
+from ..columns import (
+    VECTOR_COLUMNS,
+    MadeBy,
+    check_texts,
+    tell_made_by,
+    text_values,
+    transform_iter,
+    vector_columns,
+    with_vectors,
+)
 from ..config import BiEncoderConfig, Kind, Similarity
 from ..display import Drawn
 from ..vectors import Encoded, TokenVectors, pool_tokens, prune
@@ -299,8 +308,9 @@ class LIRBiEncoder(ModelTransformer):
         model = cast("BiEncoderModel", engine.model)
         terms = terms_of(model, self.token_ids) if "sparse" in model.kinds else None
         out = with_vectors(frame, encoded, codes, query, terms)
-        if query:
-            out.attrs[ENCODED_BY] = (str(model.source), model.fingerprint, similarity_of(model.config))
+        for config in model.configs:
+            column = VECTOR_COLUMNS[config.kind][0 if query else 1]
+            tell_made_by(out, column, MadeBy(str(model.source), model.fingerprint, similarity_of(config)))
         return out
 
 
