@@ -211,6 +211,25 @@ def test_lengths_cut_texts(tiny: Tiny, results: pd.DataFrame) -> None:
     assert {len(vectors) for vectors in both.query_encoder()(results)["query_embs"]} == {4}
 
 
+@pytest.mark.parametrize("kind", ["col", "pylate", "colbert"])
+def test_a_limit_of_tokens_does_not_fill_queries_up_further(kind: str, tiny: Tiny, results: pd.DataFrame) -> None:
+    own = LIRBiEncoder(tiny(kind))
+    length = own.config().query_length
+    expected = [vectors.shape for vectors in own.encode_queries(["sand"])]
+    assert expected == [(length, expected[0][1])]
+    for limit, wanted in ((length + 9, length), (length - 2, length - 2)):
+        [vectors] = LIRBiEncoder(tiny(kind), max_length=limit).encode_queries(["sand"])
+        assert len(vectors) == wanted
+    [longer] = LIRBiEncoder(tiny(kind), query_length=length + 9).encode_queries(["sand"])
+    assert len(longer) == length + 9
+    short = results.assign(text="sand")
+    np.testing.assert_allclose(
+        LIRReRanker(tiny(kind), max_length=length + 9)(short)["score"],
+        LIRReRanker(tiny(kind))(short)["score"],
+        atol=1e-5,
+    )
+
+
 def test_one_folder_serves_several_outputs(tiny: Tiny, results: pd.DataFrame) -> None:
     folder = tiny("bge-m3")
     alone = {kind: LIRBiEncoder(folder, outputs=(kind,)) for kind in COLUMNS}
@@ -468,11 +487,12 @@ WRONG = {
     "token vectors of another size": ("col", {}, lambda f, e: f.assign(doc_embs=[np.ones((2, 5))] * len(f)), ValueError, "vectors of 5 numbers"),
     "a token of another vocabulary": ("splade", {}, lambda f, e: f.assign(toks=[{"zebra": 1.0}] * len(f)), ValueError, "'zebra' is not in the model's vocabulary"),
     "a list as tokens": ("splade", {}, lambda f, e: f.assign(toks=[[1.0]] * len(f)), TypeError, "instead of a dict"),
-    "truncate_dim too large": ("dense", {"truncate_dim": 33}, lambda f, e: f, ValueError, "have 32 numbers"),
+    "truncate_dim too large": ("dense", {"truncate_dim": 33}, lambda f, e: f, ValueError, "^truncate_dim .* is 33; .* have 32 numbers"),
     "truncate_dim of sparse vectors": ("splade", {"truncate_dim": 8}, lambda f, e: f, ValueError, "not cut"),
     "outputs that are not there": ("dense", {"outputs": ("sparse",)}, lambda f, e: f, ValueError, "sparse"),
     "unknown outputs": ("bge-m3", {"outputs": ("lexical",)}, lambda f, e: f, ValueError, "lexical"),
-    "more tokens than positions": ("dense", {"doc_length": 65}, lambda f, e: f, ValueError, "positions for 64 tokens"),
+    "more tokens than positions": ("dense", {"doc_length": 65}, lambda f, e: f, ValueError, "^doc_length=65; .* positions for 64 tokens"),
+    "a limit beyond the positions": ("dense", {"max_length": 65}, lambda f, e: f, ValueError, "^max_length=65; .* positions for 64 tokens"),
 }  # fmt: skip
 
 

@@ -51,7 +51,8 @@ class LIRBiEncoder(ModelTransformer):
         batch_size: texts of a batch; None batches by a budget of tokens, which is faster.
         device: such as `cpu` or `cuda:0`; None takes the GPU if there is one.
         precision: `float32`, `bf16`, `fp16`, `int8`, or `auto` (float32 on CPU, bf16 on CUDA).
-        max_length: most tokens of a text, special tokens included; None for the model's own limits.
+        max_length: most tokens of a text, special tokens included; None for the model's own limits.  Queries that are
+            filled up with `[MASK]`, as ColBERT's, are not made longer by it; `query_length` does that.
         verbose: show a progress bar.
         token_ids: sparse vectors name tokens by their ids, as strings of digits, not by the vocabulary's strings.  For
             indexes that change strings: PISA lower-cases those of queries, so that `[SEP]` and `The` find nothing.

@@ -45,7 +45,8 @@ class LIRReRanker(ModelTransformer):
             model's lists are never split.
         device: such as `cpu` or `cuda:0`; None takes the GPU if there is one.
         precision: `float32`, `bf16`, `fp16`, `int8`, or `auto` (float32 on CPU, bf16 on CUDA).
-        max_length: most tokens of a pair (of a text, for bi-encoders), None for the model's own limit.
+        max_length: most tokens of a pair (of a text, for bi-encoders, whose queries are not filled up further with
+            `[MASK]` by it), None for the model's own limit.
         verbose: show a progress bar.
         token_ids: tokens of stored sparse vectors are named by their ids, as by `LIRBiEncoder(token_ids=True)`.
         template: how a generative model is asked, where its files do not say; see `checkpoints.load`.
