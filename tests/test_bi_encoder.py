@@ -486,6 +486,7 @@ WRONG = {
     "a matrix as dense vector": ("dense", {}, lambda f, e: f.assign(doc_vec=[np.ones((2, 32))] * len(f)), TypeError, r"array \(D,\)"),
     "token vectors of another size": ("col", {}, lambda f, e: f.assign(doc_embs=[np.ones((2, 5))] * len(f)), ValueError, "vectors of 5 numbers"),
     "a token of another vocabulary": ("splade", {}, lambda f, e: f.assign(toks=[{"zebra": 1.0}] * len(f)), ValueError, "'zebra' is not in the model's vocabulary"),
+    "NaN as a weight": ("splade", {}, lambda f, e: f.assign(toks=[{}, {"[CLS]": float("nan")}] * (len(f) // 2)), ValueError, "NaN or infinite weights in 4 rows, first in .*docno='d1'"),
     "a list as tokens": ("splade", {}, lambda f, e: f.assign(toks=[[1.0]] * len(f)), TypeError, "instead of a dict"),
     "truncate_dim too large": ("dense", {"truncate_dim": 33}, lambda f, e: f, ValueError, "^truncate_dim .* is 33; .* have 32 numbers"),
     "truncate_dim of sparse vectors": ("splade", {"truncate_dim": 8}, lambda f, e: f, ValueError, "not cut"),

@@ -16,7 +16,8 @@ import pyterrier as pt
 import pytest
 from ir_measures import RR, nDCG
 
-from pyterrier_lir import LIRReRanker, load_model, models
+from pyterrier_lir import LIRBiEncoder, LIRReRanker, load_model, models
+from pyterrier_lir.engine import Engine
 from pyterrier_lir.models.backbone import lock_of
 from pyterrier_lir.pipeline.reranker import windows
 from tests.tiny_bi_encoders import KINDS
@@ -346,6 +347,24 @@ BAD_INPUT = {
     ),
     "null query": (lambda f: f.assign(query=[np.nan] * 5), {}, ValueError, "missing in 5 of 5 rows"),
     "numbers as text": (lambda f: f.assign(text=range(5)), {}, TypeError, "instead of str in 5 of 5 rows"),
+    "a row without qid": (
+        lambda f: f.assign(qid=["q1", None, *f["qid"][2:]]),
+        {},
+        ValueError,
+        "1 of 5 rows have no qid, first in .*docno='d2'",
+    ),
+    "two text columns": (
+        lambda f: pd.concat([f, f[["text"]]], axis=1),
+        {},
+        ValueError,
+        "has 2 columns 'text'; keep the first",
+    ),
+    "two score columns": (
+        lambda f: pd.concat([f, f[["score"]]], axis=1),
+        {},
+        ValueError,
+        "has 2 columns 'score'; keep the first",
+    ),
     "unknown device": (lambda f: f, {"device": "cuda:99"}, ValueError, "device='cuda:99' is not there"),
     "nonsense device": (lambda f: f, {"device": "gpu"}, ValueError, "device='gpu' is not there"),
     "int8 with positions": (lambda f: f, {"max_length": 4_000}, ValueError, "positions for 64 tokens"),
@@ -360,6 +379,19 @@ def test_bad_input_is_refused_with_a_clear_error(case: str, tiny: Tiny, results:
     change, settings, error, message = BAD_INPUT[case]
     with pytest.raises(error, match=message):
         LIRReRanker(tiny("bert-1"), **settings)(change(results))
+
+
+@pytest.mark.parametrize("kind", ["bert-1", "dense"])
+def test_scores_that_are_no_numbers_are_refused(
+    kind: str, tiny: Tiny, results: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = np.array([1.0, 2.0, np.nan, np.inf, 3.0])
+    monkeypatch.setattr(Engine, "score", lambda *_: scores)
+    message = "NaN or infinite in 2 of 5 rows, first in qid='q1', docno='d3'. With precision='fp16', take 'bf16'"
+    transformers = [LIRReRanker(tiny(kind)), *([LIRBiEncoder(tiny(kind)).scorer()] if kind == "dense" else [])]
+    for transformer in transformers:
+        with pytest.raises(ValueError, match=re.escape(message)):
+            transformer(results)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from ..config import BiEncoderConfig, Kind, Similarity
 from ..display import Drawn
 from ..vectors import Encoded, TokenVectors, pool_tokens, prune
 from .model_transformer import ModelTransformer, check_positive, label
-from .reranker import ranked
+from .reranker import ranked, with_scores
 from .scoring import check_scorable, scored, terms_of
 
 if TYPE_CHECKING:
@@ -379,5 +379,4 @@ class Scorer(_Part):
         check_scorable(inp, texts, self)
         if inp.empty:
             return ranked(inp.assign(score=pd.Series(dtype=float)))
-        scores = scored(inp, encoder.engine(), texts, self, encoder.token_ids)
-        return ranked(inp.assign(score=scores.astype(np.float64)))
+        return with_scores(inp, scored(inp, encoder.engine(), texts, self, encoder.token_ids))

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyterrier as pt
 
-from ..columns import HINTS, VECTOR_COLUMNS, Terms, made_by, stored_vectors, text_values
+from ..columns import HINTS, VECTOR_COLUMNS, Terms, check_once, check_qids, made_by, stored_vectors, text_values
 from ..config import KINDS, BiEncoderConfig, Kind
 from ..vectors import Encoded, TokenVectors, Vectors
 
@@ -29,6 +29,7 @@ def check_scorable(
 
     Raises:
         pt.validate.InputValidationError: naming the missing columns and the step that adds them.
+        ValueError: for rows without qid, and columns that are there twice.
     """
     query, text = texts["query"], texts["text"]
     try:
@@ -43,6 +44,8 @@ def check_scorable(
         missing = [what for what, column in texts.items() if column not in frame.columns]
         advice = "".join(f" No column {texts[what]!r}: {HINTS[what]}." for what in missing)
         raise pt.validate.InputValidationError(f"{error.args[0]}{advice}", error.modes) from None
+    check_once(frame, ["qid", "docno", "score", "rank", query, text])
+    check_qids(frame)
 
 
 def scored(
