@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -335,6 +336,45 @@ def test_dense_models_become_sentence_transformers(folder: Path, tiny: Tiny, kin
     assert {None: "dot"}.get(opened.similarity_fn_name, opened.similarity_fn_name) == config.similarity_function
 
 
+@pytest.mark.parametrize("poolings", [["mean", "cls"], ["cls", "mean"], ["lasttoken", "max", "mean"]])
+def test_concatenated_poolings_keep_their_order(folder: Path, tiny: Tiny, poolings: list[str]) -> None:
+    library = pytest.importorskip("sentence_transformers")
+    shutil.copytree(tiny("dense"), "old")
+    Path("old/1_Pooling/config.json").write_text(json.dumps({"embedding_dimension": 32, "pooling_mode": poolings}))
+    run("convert", "old", "new")
+    old, new = (library.SentenceTransformer(name, device="cpu").encode(TEXTS) for name in ("old", "new"))
+    assert old.shape == (len(TEXTS), 32 * len(poolings))
+    np.testing.assert_allclose(new, old, atol=1e-6)
+    np.testing.assert_allclose(LIRBiEncoder("new").encode_docs(TEXTS), old, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["dense", "bert-1"])
+@pytest.mark.parametrize(("limit", "reason"), [("65", "has positions for 64 tokens"), ("0", "a positive number")])
+def test_a_limit_that_the_model_cannot_have_is_not_written(
+    folder: Path, tiny: Tiny, capsys: pytest.CaptureFixture[str], kind: str, limit: str, reason: str
+) -> None:
+    assert main(["convert", tiny(kind), "new", "--max-length", limit]) == 2
+    said = capsys.readouterr().err
+    assert f"max_length={limit}" in said
+    assert reason in said
+    assert not list(Path().glob("new*"))
+
+
+def test_the_written_folder_is_read_again_as_the_old_one_was(
+    folder: Path, tiny: Tiny, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trusted: list[bool] = []
+
+    def load(name: Path, trust_remote_code: bool) -> Any:
+        trusted.append(trust_remote_code)
+        raise ValueError(f"{name} is broken.")
+
+    monkeypatch.setattr("pyterrier_lir.models.load_model", load)
+    assert main(["convert", tiny("dense"), "new", "--trust-remote-code"]) == 2
+    assert trusted == [True]
+    assert "cannot be read again, and was not written: the new folder is broken." in capsys.readouterr().err
+
+
 def test_classifiers_become_cross_encoders(folder: Path, tiny: Tiny) -> None:
     library = pytest.importorskip("sentence_transformers")
     run("convert", tiny("roberta-1"), "new")
@@ -345,6 +385,7 @@ def test_classifiers_become_cross_encoders(folder: Path, tiny: Tiny) -> None:
 
 @pytest.mark.parametrize(("kind", "form", "reason"), [
     ("mono-bert", "sentence-transformers", "head='linear'"),
+    ("qwen3-classifier", "sentence-transformers", "reads a decoder's last token"),
     ("bert-2", "sentence-transformers", "log probability of two labels"),
     ("splade", "sentence-transformers", "only dense models"),
     ("dpr-first", "sentence-transformers", "query_length=12 is not doc_length=24 (--max_length gives both one limit)"),
