@@ -98,6 +98,22 @@ def test_sparse_vectors_are_written_for_scipy(folder: Path, tiny: Tiny) -> None:
     np.testing.assert_allclose(written.toarray(), wanted.toarray(), atol=1e-6)
 
 
+def test_ids_are_not_written_over_those_of_another_output(
+    folder: Path, tiny: Tiny, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("encode", tiny("dense"), "texts.tsv", "--out", "x.npy")
+    run("encode", tiny("dense"), "texts.tsv", "--out", "x.npy", "--mode", "overwrite")
+    for mode in ("create", "overwrite"):
+        assert main(["encode", tiny("splade"), "tiny", "--side", "query", "--out", "x.npz", "--mode", mode]) == 2
+        assert "x.ids.txt holds the ids of x.npy; the ids of x.npz would go there" in capsys.readouterr().err
+    assert Path("x.ids.txt").read_text().split() == IDS
+    Path("mine.ids.txt").write_text("kept")
+    assert main(["encode", tiny("dense"), "texts.tsv", "--out", "mine.npy"]) == 2
+    assert "mine.ids.txt is there already" in capsys.readouterr().err
+    assert Path("mine.ids.txt").read_text() == "kept"
+    assert {path.name for path in Path().glob("*.np*")} == {"x.npy"}
+
+
 def test_token_vectors_are_written_with_offsets(folder: Path, tiny: Tiny) -> None:
     run("encode", tiny("col"), "texts.tsv", "--out", "x.npz", "--side", "query")
     file = np.load("x.npz")

@@ -185,6 +185,8 @@ class _Arrays:
 
     def __init__(self, path: Path, kind: Kind, size: int) -> None:
         self._path, self._kind, self._size = path, kind, size
+        self._ids_path = path.with_suffix(".ids.txt")
+        _check_ids_are_own(self._ids_path, path)
         self._work = path.with_name(path.name + ".building")
         shutil.rmtree(self._work, ignore_errors=True)
         self._work.mkdir(parents=True)
@@ -231,7 +233,7 @@ class _Arrays:
                 self._zip()
             else:
                 (self._work / "vectors.npy").replace(_beside(self._path))
-            (self._work / "ids.txt").replace(self._path.with_suffix(".ids.txt"))
+            (self._work / "ids.txt").replace(self._ids_path)
             _name(self._path, whole)
         shutil.rmtree(self._work)
 
@@ -248,6 +250,14 @@ class _Arrays:
         with zipfile.ZipFile(_beside(self._path), "w", zipfile.ZIP_STORED, allowZip64=True) as file:
             for path in sorted(self._work.glob("*.npy")):
                 file.write(path, path.name)
+
+
+def _check_ids_are_own(ids: Path, path: Path) -> None:
+    """Refuse to write the ids of `path` over those of another output, or over what is no output's."""
+    other = path.with_suffix(".npz" if path.suffix == ".npy" else ".npy")
+    if ids.exists() and (other.exists() or not path.exists()):
+        whose = f"holds the ids of {other}" if other.exists() else "is there already"
+        raise FileExistsError(f"{ids} {whose}; the ids of {path} would go there: choose another name, or delete it.")
 
 
 def _int32(offsets: np.ndarray) -> Any:
