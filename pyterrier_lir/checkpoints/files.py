@@ -141,7 +141,7 @@ class Files:
             ValueError: if the weights are truncated, corrupt or of another shape, or if some are missing.
         """
         if not self.weights:
-            return _shapes(auto, config, dtype)
+            return _shapes(auto, config, dtype, self.trust_remote_code)
         folder = self.folder / subfolder
         if self.adapted(subfolder):
             return self._with_adapter(auto, config, dtype, ignore, folder)
@@ -252,11 +252,14 @@ class Files:
         return tokenizer  # type: ignore[no-any-return]
 
 
-def _shapes(auto: type, config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+def _shapes(auto: Any, config: PretrainedConfig, dtype: torch.dtype, trust_remote_code: bool) -> PreTrainedModel:
     """The Hugging Face model of class `auto` on the device `meta`, which holds no numbers."""
     with quiet(), torch.device("meta"):
-        make = getattr(auto, "from_config", auto)
-        model: PreTrainedModel = make(config)
+        model: PreTrainedModel
+        if hasattr(auto, "from_config"):
+            model = auto.from_config(config, trust_remote_code=trust_remote_code)
+        else:
+            model = auto(config)
     return model.to(dtype).eval()
 
 
