@@ -148,6 +148,19 @@ def test_models_of_one_backbone_share_a_lock_and_copies_have_their_own(tiny: Tin
         assert lock_of(other.backbone) is not lock
 
 
+@pytest.mark.parametrize("kind", ["bert-1", "dense"])
+def test_an_engines_model_serves_again_but_not_in_another_precision(
+    kind: str, tiny: Tiny, results: pd.DataFrame
+) -> None:
+    first = LIRReRanker(tiny(kind), device="cpu")
+    expected = first(results)
+    packed = first.engine().model
+    pd.testing.assert_frame_equal(LIRReRanker(packed, device="cpu")(results), expected)
+    pd.testing.assert_frame_equal(LIRReRanker(packed, device="cpu", max_length=64)(results), expected)
+    with pytest.raises(ValueError, match=r"packed for a CPU in float32; .* Give the name of the model"):
+        LIRReRanker(packed, device="cpu", precision="int8")(results)
+
+
 def test_operators_and_cutoffs_compose(reranker: LIRReRanker, results: pd.DataFrame) -> None:
     first = pt.Transformer.from_df(results)
     topics = results[["qid", "query"]].drop_duplicates()
