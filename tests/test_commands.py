@@ -114,6 +114,31 @@ def test_ids_are_not_written_over_those_of_another_output(
     assert {path.name for path in Path().glob("*.np*")} == {"x.npy"}
 
 
+@pytest.mark.parametrize("out", ["x.npy", "x.npz", "x.parquet", "x.jsonl"])
+def test_of_no_texts_an_output_without_rows_is_written(folder: Path, tiny: Tiny, out: str) -> None:
+    Path("none.tsv").touch()
+    run("encode", tiny("dense"), "none.tsv", "--out", out)
+    if out == "x.parquet":
+        table = pytest.importorskip("pyarrow.parquet").read_table(out)
+        assert (table.schema.names, len(table)) == (["docno", "doc_vec"], 0)
+    elif out == "x.jsonl":
+        assert Path(out).read_text() == ""
+    else:
+        array = np.load(out) if out == "x.npy" else np.load(out)["vectors"]
+        assert array.shape == (0, 32)
+
+
+def test_the_encoders_settings_are_flags(folder: Path, tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
+    run("encode", tiny("dense"), "texts.tsv", "--out", "x.npy", "--doc-prompt", "sand: ", "--truncate-dim", "8")
+    wanted = LIRBiEncoder(tiny("dense"), doc_prompt="sand: ", truncate_dim=8).encode_docs(SENTENCES)
+    np.testing.assert_allclose(np.load("x.npy"), wanted, atol=1e-6)
+    run("encode", tiny("pylate"), "texts.tsv", "--out", "y.npz", "--doc-pool-factor", "2")
+    pooled = LIRBiEncoder(tiny("pylate"), doc_pool_factor=2).encode_docs(SENTENCES)
+    np.testing.assert_allclose(np.load("y.npz")["values"], np.concatenate(pooled), atol=1e-6)
+    assert main(["encode", tiny("dense"), "texts.tsv", "--out", "y.npy", "--query-prompt", "a"]) == 2
+    assert "query_prompt: of no use with side='doc'" in capsys.readouterr().err
+
+
 def test_token_vectors_are_written_with_offsets(folder: Path, tiny: Tiny) -> None:
     run("encode", tiny("col"), "texts.tsv", "--out", "x.npz", "--side", "query")
     file = np.load("x.npz")
@@ -261,6 +286,27 @@ def test_info_tells_what_a_checkpoint_is_without_its_weights(
             getattr(model.config, name) == value or isinstance(value, list)
             for name, value in facts["configuration"].items()
         )
+
+
+def test_info_and_kinds_run_a_checkpoints_code_only_where_it_is_trusted(
+    folder: Path, tiny: Tiny, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pyterrier_lir.checkpoints import Files
+
+    trusted: list[bool] = []
+    init = Files.__init__
+
+    def watch(self: Files, *args: Any, **options: Any) -> None:
+        init(self, *args, **options)
+        trusted.append(self.trust_remote_code)
+
+    monkeypatch.setattr(Files, "__init__", watch)
+    for flags in ([], ["--trust-remote-code"]):
+        run("info", tiny("dense"), *flags)
+        told = trusted[0]
+        LIRBiEncoder(tiny("dense"), trust_remote_code=bool(flags)).kinds()
+        assert told == trusted[-1] == bool(flags)
+        trusted.clear()
 
 
 def test_runs_are_measured_with_significance(

@@ -296,7 +296,7 @@ class LIRBiEncoder(ModelTransformer):
             return tuple(self.outputs)
         from .. import checkpoints
 
-        found = checkpoints.kinds(self.model, revision=self.revision)
+        found = checkpoints.kinds(self.model, revision=self.revision, trust_remote_code=self.trust_remote_code)
         return found or tuple(cast("BiEncoderModel", self.engine().model).kinds)  # which says why there are none
 
     def _with_vectors(self, frame: pd.DataFrame, query: bool) -> pd.DataFrame:
