@@ -1,7 +1,8 @@
 """`pyterrier-lir COMMAND`: one table from a command's name to the function that does it.
 
 Flags, types and help come from the function's signature and docstring.  Exit codes: 0 done, 1 failed, 2 wrong usage or
-a mistake in what was given, 130 interrupted.  Errors are one line on stderr; `--debug` shows where they came from.
+a mistake in what was given, 130 interrupted.  Errors are one line on stderr, and one for
+each thing that was tried; `--debug` shows where they came from.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _say(message: str, code: int) -> int:
-    print(f"pyterrier-lir: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    told = re.sub(r"\s*\n(?!  \S)\s*", " ", message.strip())  # indented lines are a list, and stay lines
+    print(f"pyterrier-lir: {told}", file=sys.stderr, flush=True)
     return code
 
 

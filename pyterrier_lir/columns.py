@@ -16,14 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
 import pyterrier as pt
 from scipy.sparse import csr_array
 
-from .config import BiEncoderConfig, Kind
+from .config import BiEncoderConfig, Kind, Similarity
 from .vectors import Encoded, TokenVectors, Vectors
 
 # kind of vectors -> columns of queries and of documents
@@ -32,14 +32,31 @@ VECTOR_COLUMNS: dict[Kind, tuple[str, str]] = {
     "sparse": ("query_toks", "toks"),
     "multi_vector": ("query_embs", "doc_embs"),
 }
-ENCODED_BY = (
-    "pyterrier_lir.encoded_by"  # in `attrs` of a frame with queries' vectors: (source, fingerprint, similarity)
-)
+_MADE_BY = "pyterrier_lir.made_by"  # in `attrs` of a frame: column of vectors -> a `MadeBy` as a list or tuple
 
 HINTS = {
     "text": "add the documents' text with `>> pt.text.get_text(dataset)`, or name its column with text_field=",
     "query": "a first-stage retriever keeps the query column; name another one with query_field=",
 }
+
+
+class MadeBy(NamedTuple):
+    """The model whose vectors a column holds, and how they are compared."""
+
+    source: str
+    fingerprint: str
+    similarity: Similarity = "dot"
+
+
+def made_by(frame: pd.DataFrame, column: str) -> MadeBy | None:
+    """The model that made a column of vectors; None where the frame does not tell."""
+    found = frame.attrs.get(_MADE_BY, {}).get(column)
+    return None if found is None else MadeBy(*found)
+
+
+def tell_made_by(frame: pd.DataFrame, column: str, model: MadeBy) -> None:
+    """Tell who reads the frame later which model made a column of vectors."""
+    frame.attrs[_MADE_BY] = {**frame.attrs.get(_MADE_BY, {}), column: tuple(model)}
 
 
 def check_results(frame: pd.DataFrame, texts: dict[str, str], transformer: pt.Transformer) -> None:
@@ -64,9 +81,10 @@ def text_values(frame: pd.DataFrame, column: str) -> np.ndarray:
     """The strings of a column as an object array.
 
     Raises:
-        ValueError: if a value is missing (which rows).
+        ValueError: if a value is missing (which rows), or the column is there twice.
         TypeError: if a value is no string.
     """
+    check_once(frame, [column])
     values = frame[column]
     null = values.isna().to_numpy()
     if null.any():
@@ -80,6 +98,45 @@ def text_values(frame: pd.DataFrame, column: str) -> np.ndarray:
             f"{column!r} holds {kind} instead of str in {wrong.sum()} of {len(frame)} rows, {_first(frame, wrong)}."
         )
     return array
+
+
+def check_once(frame: pd.DataFrame, names: Iterable[str]) -> None:
+    """Check that a frame has no column of these names twice.
+
+    Raises:
+        ValueError: naming the first that it has more than once.
+    """
+    for name in names if not frame.columns.is_unique else ():
+        if (count := int((frame.columns == name).sum())) > 1:
+            raise ValueError(
+                f"The frame has {count} columns {name!r}; keep the first of each with "
+                "frame.loc[:, ~frame.columns.duplicated()], or rename the others."
+            )
+
+
+def check_qids(frame: pd.DataFrame) -> None:
+    """Check that all rows of results belong to a query.
+
+    Raises:
+        ValueError: if a qid is missing.
+    """
+    missing = frame["qid"].isna().to_numpy()
+    if missing.any():
+        raise ValueError(f"{missing.sum()} of {len(frame)} rows have no qid, {_first(frame, missing)}.")
+
+
+def check_scores(frame: pd.DataFrame, scores: np.ndarray) -> None:
+    """Check that a model's scores (N,) of the rows can be ranked.
+
+    Raises:
+        ValueError: for NaN and infinite scores.
+    """
+    wrong = ~np.isfinite(scores)
+    if wrong.any():
+        raise ValueError(
+            f"The model's scores are NaN or infinite in {wrong.sum()} of {len(frame)} rows, {_first(frame, wrong)}. "
+            "With precision='fp16', take 'bf16'; in another precision, the checkpoint's weights are broken."
+        )
 
 
 def check_texts(texts: object, name: str) -> list[str]:
@@ -195,7 +252,7 @@ def stored_vectors(frame: pd.DataFrame, config: BiEncoderConfig, query: bool, te
     """The vectors in a frame's column, one for each row.
 
     Raises:
-        ValueError: if a row has none, rows differ in size, or numbers are not finite.
+        ValueError: if a row has none, rows differ in size, or numbers or weights are not finite.
         TypeError: if a row holds something else.
     """
     name = VECTOR_COLUMNS[config.kind][0 if query else 1]
@@ -263,6 +320,9 @@ def _stored_tokens(frame: pd.DataFrame, name: str, terms: Terms) -> csr_array:
     known: dict[Any, int] = {}
     ids = [known[term] if term in known else known.setdefault(term, terms.id_of(term)) for row in rows for term in row]
     weights = np.array([weight for row in rows for weight in row.values()], dtype=np.float32)
+    if not np.isfinite(weights).all():
+        wrong = np.array([not np.isfinite(list(row.values())).all() for row in rows])
+        raise ValueError(f"{name!r} holds NaN or infinite weights in {wrong.sum()} rows, {_first(frame, wrong)}.")
     found = csr_array((weights, np.array(ids, dtype=np.int32), indptr), shape=(len(rows), len(terms.names)))
     found.sort_indices()
     return found

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import copy
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -19,6 +20,7 @@ from transformers import PreTrainedModel
 from .config import PRECISIONS
 from .cpu_kernels import PackedLinear, int8_linear, packs, replace_linears
 from .models import BiEncoderModel, CrossEncoderModel
+from .models.backbone import lock_of
 from .models.first_token import has_first_token_layer
 from .models.vocabulary import Vocabulary
 
@@ -52,7 +54,27 @@ def dtype_of(precision: str) -> torch.dtype:
 
 
 def prepare(model: Model, device: torch.device, precision: str) -> Model:
-    """The model on its device in its precision; on CPUs a copy that shares what does not change."""
+    """The model on its device in its precision; on CPUs a copy that shares what does not change.
+
+    Raises:
+        ValueError: for an engine's model, which is packed for a CPU already, on another device or in another precision.
+    """
+    with lock_of(model.backbone):  # a copy made during a forward pass would keep what that changes
+        return _prepared(model, device, precision)
+
+
+# backbone that is packed for a CPU -> for which precision; it cannot be copied, nor be packed for another
+_PACKED_FOR: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+
+
+def _prepared(model: Model, device: torch.device, precision: str) -> Model:
+    if packed := _PACKED_FOR.get(model.backbone):
+        if (device.type, precision) != ("cpu", packed):
+            raise ValueError(
+                f"{model!r} is an engine's, packed for a CPU in {packed}; it can't be used on {device} in {precision}. "
+                "Give the name of the model, or what load_model returns."
+            )
+        return model
     dtype = dtype_of(precision)
     if any(p.dtype != dtype for p in model.parameters()):
         model = copy.deepcopy(model).to(dtype)
@@ -63,6 +85,7 @@ def prepare(model: Model, device: torch.device, precision: str) -> Model:
     model = copy.deepcopy(model, {id(p): p for p in model.parameters()})
     make = int8_linear if precision == "int8" else PackedLinear
     replace_linears(model.backbone, make, _plain_layers(model))
+    _PACKED_FOR[model.backbone] = precision
     if isinstance(model, BiEncoderModel) and packs(dtype):
         for output in model.outputs:
             _pack_head(output)

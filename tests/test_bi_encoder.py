@@ -90,6 +90,28 @@ def test_tokens_named_by_ids_score_the_same(kind: str, tiny: Tiny, results: pd.D
         np.testing.assert_allclose(transformer(stored)["score"], expected, rtol=3e-6, atol=1e-5)
 
 
+def test_vectors_of_another_model_are_refused_and_each_column_tells_its_model(
+    tiny: Tiny, results: pd.DataFrame, tmp_path: Path
+) -> None:
+    right, other, sparse = (LIRBiEncoder(tiny(kind)) for kind in ("dense", "dpr-first", "splade"))
+    expected = right.scorer()(results)
+    with pytest.raises(ValueError, match=f"'query_vec' was made with {tiny('dpr-first')}, whose weights are not those"):
+        (other.query_encoder() >> right.scorer())(results)
+    with pytest.raises(ValueError, match="'doc_vec' was made with"):
+        (other.doc_encoder() >> LIRReRanker(tiny("dense")))(results)
+    both = (right.query_encoder() >> sparse.query_encoder() >> sparse.doc_encoder())(results)
+    for encoder in (right, sparse):
+        found = encoder.scorer()(both)
+        np.testing.assert_allclose(found["score"], encoder.scorer()(results)["score"], atol=1e-5)
+    index = LIRIndexer(tiny("dpr-first"), tmp_path / "x.lir").index(results.drop_duplicates("docno"))
+    loaded = index.vec_loader()(results)
+    assert len(other.scorer()(loaded)) == len(results)
+    with pytest.raises(ValueError, match="'doc_vec' was made with"):
+        right.scorer()(loaded)
+    loaded.attrs.clear()  # who does so says that they fit
+    assert not np.allclose(right.scorer()(loaded)["score"], expected["score"])
+
+
 def test_rows_of_one_document_may_have_vectors_of_their_own(tiny: Tiny, results: pd.DataFrame) -> None:
     encoder = LIRBiEncoder(tiny("dense"))
     stored = encoded(encoder, results, "docs")
@@ -187,6 +209,25 @@ def test_lengths_cut_texts(tiny: Tiny, results: pd.DataFrame) -> None:
     assert {len(vectors) for vectors in short} == {5}
     both = LIRBiEncoder(tiny("col-modernbert"), max_length=4)
     assert {len(vectors) for vectors in both.query_encoder()(results)["query_embs"]} == {4}
+
+
+@pytest.mark.parametrize("kind", ["col", "pylate", "colbert"])
+def test_a_limit_of_tokens_does_not_fill_queries_up_further(kind: str, tiny: Tiny, results: pd.DataFrame) -> None:
+    own = LIRBiEncoder(tiny(kind))
+    length = own.config().query_length
+    expected = [vectors.shape for vectors in own.encode_queries(["sand"])]
+    assert expected == [(length, expected[0][1])]
+    for limit, wanted in ((length + 9, length), (length - 2, length - 2)):
+        [vectors] = LIRBiEncoder(tiny(kind), max_length=limit).encode_queries(["sand"])
+        assert len(vectors) == wanted
+    [longer] = LIRBiEncoder(tiny(kind), query_length=length + 9).encode_queries(["sand"])
+    assert len(longer) == length + 9
+    short = results.assign(text="sand")
+    np.testing.assert_allclose(
+        LIRReRanker(tiny(kind), max_length=length + 9)(short)["score"],
+        LIRReRanker(tiny(kind))(short)["score"],
+        atol=1e-5,
+    )
 
 
 def test_one_folder_serves_several_outputs(tiny: Tiny, results: pd.DataFrame) -> None:
@@ -445,12 +486,14 @@ WRONG = {
     "a matrix as dense vector": ("dense", {}, lambda f, e: f.assign(doc_vec=[np.ones((2, 32))] * len(f)), TypeError, r"array \(D,\)"),
     "token vectors of another size": ("col", {}, lambda f, e: f.assign(doc_embs=[np.ones((2, 5))] * len(f)), ValueError, "vectors of 5 numbers"),
     "a token of another vocabulary": ("splade", {}, lambda f, e: f.assign(toks=[{"zebra": 1.0}] * len(f)), ValueError, "'zebra' is not in the model's vocabulary"),
+    "NaN as a weight": ("splade", {}, lambda f, e: f.assign(toks=[{}, {"[CLS]": float("nan")}] * (len(f) // 2)), ValueError, "NaN or infinite weights in 4 rows, first in .*docno='d1'"),
     "a list as tokens": ("splade", {}, lambda f, e: f.assign(toks=[[1.0]] * len(f)), TypeError, "instead of a dict"),
-    "truncate_dim too large": ("dense", {"truncate_dim": 33}, lambda f, e: f, ValueError, "have 32 numbers"),
+    "truncate_dim too large": ("dense", {"truncate_dim": 33}, lambda f, e: f, ValueError, "^truncate_dim .* is 33; .* have 32 numbers"),
     "truncate_dim of sparse vectors": ("splade", {"truncate_dim": 8}, lambda f, e: f, ValueError, "not cut"),
     "outputs that are not there": ("dense", {"outputs": ("sparse",)}, lambda f, e: f, ValueError, "sparse"),
     "unknown outputs": ("bge-m3", {"outputs": ("lexical",)}, lambda f, e: f, ValueError, "lexical"),
-    "more tokens than positions": ("dense", {"doc_length": 65}, lambda f, e: f, ValueError, "positions for 64 tokens"),
+    "more tokens than positions": ("dense", {"doc_length": 65}, lambda f, e: f, ValueError, "^doc_length=65; .* positions for 64 tokens"),
+    "a limit beyond the positions": ("dense", {"max_length": 65}, lambda f, e: f, ValueError, "^max_length=65; .* positions for 64 tokens"),
 }  # fmt: skip
 
 

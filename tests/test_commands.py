@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -95,6 +96,47 @@ def test_sparse_vectors_are_written_for_scipy(folder: Path, tiny: Tiny) -> None:
     wanted: Any = encoder.pruned(encoder.engine().encode(SENTENCES, query=False), query=False)["sparse"]
     assert written.shape == wanted.shape
     np.testing.assert_allclose(written.toarray(), wanted.toarray(), atol=1e-6)
+
+
+def test_ids_are_not_written_over_those_of_another_output(
+    folder: Path, tiny: Tiny, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("encode", tiny("dense"), "texts.tsv", "--out", "x.npy")
+    run("encode", tiny("dense"), "texts.tsv", "--out", "x.npy", "--mode", "overwrite")
+    for mode in ("create", "overwrite"):
+        assert main(["encode", tiny("splade"), "tiny", "--side", "query", "--out", "x.npz", "--mode", mode]) == 2
+        assert "x.ids.txt holds the ids of x.npy; the ids of x.npz would go there" in capsys.readouterr().err
+    assert Path("x.ids.txt").read_text().split() == IDS
+    Path("mine.ids.txt").write_text("kept")
+    assert main(["encode", tiny("dense"), "texts.tsv", "--out", "mine.npy"]) == 2
+    assert "mine.ids.txt is there already" in capsys.readouterr().err
+    assert Path("mine.ids.txt").read_text() == "kept"
+    assert {path.name for path in Path().glob("*.np*")} == {"x.npy"}
+
+
+@pytest.mark.parametrize("out", ["x.npy", "x.npz", "x.parquet", "x.jsonl"])
+def test_of_no_texts_an_output_without_rows_is_written(folder: Path, tiny: Tiny, out: str) -> None:
+    Path("none.tsv").touch()
+    run("encode", tiny("dense"), "none.tsv", "--out", out)
+    if out == "x.parquet":
+        table = pytest.importorskip("pyarrow.parquet").read_table(out)
+        assert (table.schema.names, len(table)) == (["docno", "doc_vec"], 0)
+    elif out == "x.jsonl":
+        assert Path(out).read_text() == ""
+    else:
+        array = np.load(out) if out == "x.npy" else np.load(out)["vectors"]
+        assert array.shape == (0, 32)
+
+
+def test_the_encoders_settings_are_flags(folder: Path, tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
+    run("encode", tiny("dense"), "texts.tsv", "--out", "x.npy", "--doc-prompt", "sand: ", "--truncate-dim", "8")
+    wanted = LIRBiEncoder(tiny("dense"), doc_prompt="sand: ", truncate_dim=8).encode_docs(SENTENCES)
+    np.testing.assert_allclose(np.load("x.npy"), wanted, atol=1e-6)
+    run("encode", tiny("pylate"), "texts.tsv", "--out", "y.npz", "--doc-pool-factor", "2")
+    pooled = LIRBiEncoder(tiny("pylate"), doc_pool_factor=2).encode_docs(SENTENCES)
+    np.testing.assert_allclose(np.load("y.npz")["values"], np.concatenate(pooled), atol=1e-6)
+    assert main(["encode", tiny("dense"), "texts.tsv", "--out", "y.npy", "--query-prompt", "a"]) == 2
+    assert "query_prompt: of no use with side='doc'" in capsys.readouterr().err
 
 
 def test_token_vectors_are_written_with_offsets(folder: Path, tiny: Tiny) -> None:
@@ -246,6 +288,27 @@ def test_info_tells_what_a_checkpoint_is_without_its_weights(
         )
 
 
+def test_info_and_kinds_run_a_checkpoints_code_only_where_it_is_trusted(
+    folder: Path, tiny: Tiny, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pyterrier_lir.checkpoints import Files
+
+    trusted: list[bool] = []
+    init = Files.__init__
+
+    def watch(self: Files, *args: Any, **options: Any) -> None:
+        init(self, *args, **options)
+        trusted.append(self.trust_remote_code)
+
+    monkeypatch.setattr(Files, "__init__", watch)
+    for flags in ([], ["--trust-remote-code"]):
+        run("info", tiny("dense"), *flags)
+        told = trusted[0]
+        LIRBiEncoder(tiny("dense"), trust_remote_code=bool(flags)).kinds()
+        assert told == trusted[-1] == bool(flags)
+        trusted.clear()
+
+
 def test_runs_are_measured_with_significance(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -335,6 +398,45 @@ def test_dense_models_become_sentence_transformers(folder: Path, tiny: Tiny, kin
     assert {None: "dot"}.get(opened.similarity_fn_name, opened.similarity_fn_name) == config.similarity_function
 
 
+@pytest.mark.parametrize("poolings", [["mean", "cls"], ["cls", "mean"], ["lasttoken", "max", "mean"]])
+def test_concatenated_poolings_keep_their_order(folder: Path, tiny: Tiny, poolings: list[str]) -> None:
+    library = pytest.importorskip("sentence_transformers")
+    shutil.copytree(tiny("dense"), "old")
+    Path("old/1_Pooling/config.json").write_text(json.dumps({"embedding_dimension": 32, "pooling_mode": poolings}))
+    run("convert", "old", "new")
+    old, new = (library.SentenceTransformer(name, device="cpu").encode(TEXTS) for name in ("old", "new"))
+    assert old.shape == (len(TEXTS), 32 * len(poolings))
+    np.testing.assert_allclose(new, old, atol=1e-6)
+    np.testing.assert_allclose(LIRBiEncoder("new").encode_docs(TEXTS), old, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["dense", "bert-1"])
+@pytest.mark.parametrize(("limit", "reason"), [("65", "has positions for 64 tokens"), ("0", "a positive number")])
+def test_a_limit_that_the_model_cannot_have_is_not_written(
+    folder: Path, tiny: Tiny, capsys: pytest.CaptureFixture[str], kind: str, limit: str, reason: str
+) -> None:
+    assert main(["convert", tiny(kind), "new", "--max-length", limit]) == 2
+    said = capsys.readouterr().err
+    assert f"max_length={limit}" in said
+    assert reason in said
+    assert not list(Path().glob("new*"))
+
+
+def test_the_written_folder_is_read_again_as_the_old_one_was(
+    folder: Path, tiny: Tiny, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trusted: list[bool] = []
+
+    def load(name: Path, trust_remote_code: bool) -> Any:
+        trusted.append(trust_remote_code)
+        raise ValueError(f"{name} is broken.")
+
+    monkeypatch.setattr("pyterrier_lir.models.load_model", load)
+    assert main(["convert", tiny("dense"), "new", "--trust-remote-code"]) == 2
+    assert trusted == [True]
+    assert "cannot be read again, and was not written: the new folder is broken." in capsys.readouterr().err
+
+
 def test_classifiers_become_cross_encoders(folder: Path, tiny: Tiny) -> None:
     library = pytest.importorskip("sentence_transformers")
     run("convert", tiny("roberta-1"), "new")
@@ -345,6 +447,7 @@ def test_classifiers_become_cross_encoders(folder: Path, tiny: Tiny) -> None:
 
 @pytest.mark.parametrize(("kind", "form", "reason"), [
     ("mono-bert", "sentence-transformers", "head='linear'"),
+    ("qwen3-classifier", "sentence-transformers", "reads a decoder's last token"),
     ("bert-2", "sentence-transformers", "log probability of two labels"),
     ("splade", "sentence-transformers", "only dense models"),
     ("dpr-first", "sentence-transformers", "query_length=12 is not doc_length=24 (--max_length gives both one limit)"),

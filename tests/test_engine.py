@@ -10,6 +10,7 @@ import torch
 
 from pyterrier_lir import engine as engine_module
 from pyterrier_lir import load_model
+from pyterrier_lir.cpu_kernels import int8_linear
 from pyterrier_lir.engine import Engine
 from pyterrier_lir.models import CrossEncoderModel
 from tests.tiny_bi_encoders import KINDS
@@ -121,6 +122,19 @@ def test_lower_precisions_stay_near_float32(kind: str, precision: str, near: flo
     scores = Engine(model, precision=precision).score(*pairs, LISTS)  # type: ignore[arg-type]
     assert np.abs(scores - exact).max() > 0
     assert np.abs(scores - exact).mean() < near * max(exact.std(), 0.1)
+
+
+def test_int8_keeps_the_small_rows_of_a_weight_beside_large_ones() -> None:
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(64, 32)
+    with torch.no_grad():
+        layer.weight.mul_(torch.logspace(-2, 0, 32)[:, None])  # each row is a number of its own size
+        layer.bias.zero_()
+    states = torch.randn(200, 64)
+    with torch.inference_mode():
+        exact, found = layer(states), int8_linear(layer)(states)
+    errors = (found - exact).norm(dim=0) / exact.norm(dim=0)
+    assert errors.max() < 0.05  # with one scale for the whole weight those of the smallest rows are 0.4
 
 
 def test_preparing_a_model_leaves_it_as_it_was(tiny: Tiny, pairs: Pairs) -> None:

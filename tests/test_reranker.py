@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import re
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from html import unescape
 
 import numpy as np
@@ -12,7 +16,9 @@ import pyterrier as pt
 import pytest
 from ir_measures import RR, nDCG
 
-from pyterrier_lir import LIRReRanker, load_model
+from pyterrier_lir import LIRBiEncoder, LIRReRanker, load_model, models
+from pyterrier_lir.engine import Engine
+from pyterrier_lir.models.backbone import lock_of
 from pyterrier_lir.pipeline.reranker import windows
 from tests.tiny_bi_encoders import KINDS
 from tests.tiny_checkpoints import CROSS_ENCODERS
@@ -111,6 +117,48 @@ def test_repr_is_python_that_makes_an_equal_transformer() -> None:
 def test_a_loaded_model_serves_as_its_name_does(tiny: Tiny, reranker: LIRReRanker, results: pd.DataFrame) -> None:
     loaded = load_model(tiny("mono-bert"))
     pd.testing.assert_frame_equal(LIRReRanker(loaded)(results), reranker(results))
+
+
+@pytest.mark.parametrize("kind", ["bert-1", "set-encoder", "dpr-first", "monot5"])
+def test_threads_that_share_a_model_load_it_once_and_get_the_scores_of_one(
+    kind: str, tiny: Tiny, results: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = LIRReRanker(tiny(kind))(results)
+    loads: list[str] = []
+    load = models.load_model
+    monkeypatch.setattr(models, "load_model", lambda name, **how: (loads.append(name), load(name, **how))[1])
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)  # a thread is stopped in the middle of most forward passes
+    model = LIRReRanker(tiny(kind))
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            found = list(threads.map(lambda _: model(results), range(24)))
+    finally:
+        sys.setswitchinterval(interval)
+    for frame in [*found, model(results)]:
+        pd.testing.assert_frame_equal(frame, expected, rtol=3e-6, atol=1e-5)
+    assert loads == [tiny(kind)]
+
+
+def test_models_of_one_backbone_share_a_lock_and_copies_have_their_own(tiny: Tiny) -> None:
+    model = load_model(tiny("bert-1"))
+    lock = lock_of(model.backbone)
+    assert lock_of(model.with_options(max_length=20).backbone) is lock
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert lock_of(other.backbone) is not lock
+
+
+@pytest.mark.parametrize("kind", ["bert-1", "dense"])
+def test_an_engines_model_serves_again_but_not_in_another_precision(
+    kind: str, tiny: Tiny, results: pd.DataFrame
+) -> None:
+    first = LIRReRanker(tiny(kind), device="cpu")
+    expected = first(results)
+    packed = first.engine().model
+    pd.testing.assert_frame_equal(LIRReRanker(packed, device="cpu")(results), expected)
+    pd.testing.assert_frame_equal(LIRReRanker(packed, device="cpu", max_length=64)(results), expected)
+    with pytest.raises(ValueError, match=r"packed for a CPU in float32; .* Give the name of the model"):
+        LIRReRanker(packed, device="cpu", precision="int8")(results)
 
 
 def test_operators_and_cutoffs_compose(reranker: LIRReRanker, results: pd.DataFrame) -> None:
@@ -312,6 +360,24 @@ BAD_INPUT = {
     ),
     "null query": (lambda f: f.assign(query=[np.nan] * 5), {}, ValueError, "missing in 5 of 5 rows"),
     "numbers as text": (lambda f: f.assign(text=range(5)), {}, TypeError, "instead of str in 5 of 5 rows"),
+    "a row without qid": (
+        lambda f: f.assign(qid=["q1", None, *f["qid"][2:]]),
+        {},
+        ValueError,
+        "1 of 5 rows have no qid, first in .*docno='d2'",
+    ),
+    "two text columns": (
+        lambda f: pd.concat([f, f[["text"]]], axis=1),
+        {},
+        ValueError,
+        "has 2 columns 'text'; keep the first",
+    ),
+    "two score columns": (
+        lambda f: pd.concat([f, f[["score"]]], axis=1),
+        {},
+        ValueError,
+        "has 2 columns 'score'; keep the first",
+    ),
     "unknown device": (lambda f: f, {"device": "cuda:99"}, ValueError, "device='cuda:99' is not there"),
     "nonsense device": (lambda f: f, {"device": "gpu"}, ValueError, "device='gpu' is not there"),
     "int8 with positions": (lambda f: f, {"max_length": 4_000}, ValueError, "positions for 64 tokens"),
@@ -326,6 +392,19 @@ def test_bad_input_is_refused_with_a_clear_error(case: str, tiny: Tiny, results:
     change, settings, error, message = BAD_INPUT[case]
     with pytest.raises(error, match=message):
         LIRReRanker(tiny("bert-1"), **settings)(change(results))
+
+
+@pytest.mark.parametrize("kind", ["bert-1", "dense"])
+def test_scores_that_are_no_numbers_are_refused(
+    kind: str, tiny: Tiny, results: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = np.array([1.0, 2.0, np.nan, np.inf, 3.0])
+    monkeypatch.setattr(Engine, "score", lambda *_: scores)
+    message = "NaN or infinite in 2 of 5 rows, first in qid='q1', docno='d3'. With precision='fp16', take 'bf16'"
+    transformers = [LIRReRanker(tiny(kind)), *([LIRBiEncoder(tiny(kind)).scorer()] if kind == "dense" else [])]
+    for transformer in transformers:
+        with pytest.raises(ValueError, match=re.escape(message)):
+            transformer(results)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,17 @@ def test_results_of_another_stage_are_scored_without_texts(
     assert found["rank"].tolist() == expected["rank"].tolist()
 
 
+@pytest.mark.parametrize("kind", ["dpr-first", "splade", "col"])
+def test_threads_that_share_a_retriever_find_what_one_does(
+    kind: str, tiny: Tiny, indexed: Callable[[str], str], topics: pd.DataFrame
+) -> None:
+    expected = LIRRetriever(tiny(kind), indexed(kind))(topics)
+    retriever = LIRRetriever(tiny(kind), indexed(kind))
+    with ThreadPoolExecutor(4) as threads:
+        for found in threads.map(lambda _: retriever(topics), range(16)):
+            pd.testing.assert_frame_equal(found, expected)
+
+
 def test_pipelines_cut_rerank_and_evaluate(tiny: Tiny, indexed: Callable[[str], str], topics: pd.DataFrame) -> None:
     retrieve = LIRRetriever(tiny("dense"), indexed("dense"), include_fields=["text"])
     cut = (retrieve % 4).compile()
@@ -222,6 +234,8 @@ def test_vectors_in_a_frame_tell_their_model(tiny: Tiny, indexed: Callable[[str]
     with pytest.raises(ValueError, match="whose weights are not those of"):
         (other >> index.scorer())(found[["qid", "query", "docno"]])
     assert len((other >> index.retriever(num_results=3, any_model=True))(topics)) == len(found)
+    sparse = LIRBiEncoder(tiny("splade")).query_encoder()  # whose vectors are in another column
+    pd.testing.assert_series_equal((right >> sparse >> index.retriever(num_results=3))(topics)["score"], found["score"])
     assert len((other >> index.scorer(any_model=True))(found[["qid", "query", "docno"]])) == len(found)
 
 

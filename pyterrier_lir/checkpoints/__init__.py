@@ -151,14 +151,16 @@ def _check_vocabulary(checkpoint: Checkpoint) -> None:
         )
 
 
-def kinds(name: str | os.PathLike[str], *, revision: str | None = None) -> tuple[Kind, ...]:
+def kinds(
+    name: str | os.PathLike[str], *, revision: str | None = None, trust_remote_code: bool = False
+) -> tuple[Kind, ...]:
     """What kinds of vectors a checkpoint makes, by its small files, without its weights; none for cross-encoders.
 
     Raises:
         FileNotFoundError: for an unknown name.
         ValueError: for an unknown format.
     """
-    files = Files(os.fspath(name), revision, weights=False)
+    files = Files(os.fspath(name), revision, trust_remote_code, weights=False)
     found: tuple[Kind, ...] = _reader(files).kinds(files)
     return found
 
@@ -171,7 +173,9 @@ def _is_backbone(files: Files, default: BiEncoderConfig | CrossEncoderConfig) ->
     return reader is None or (reader is splade and isinstance(default, CrossEncoderConfig))
 
 
-def outline(name: str | os.PathLike[str], *, revision: str | None = None) -> tuple[str, Checkpoint]:
+def outline(
+    name: str | os.PathLike[str], *, revision: str | None = None, trust_remote_code: bool = False
+) -> tuple[str, Checkpoint]:
     """The format of a checkpoint, and its parts as `load` returns them, but without the numbers of the backbone.
 
     Its configurations, its tokenizer and the layers of a head are there; the backbone is on the device `meta`.
@@ -179,7 +183,7 @@ def outline(name: str | os.PathLike[str], *, revision: str | None = None) -> tup
     Raises:
         FileNotFoundError, ValueError: as `load`.
     """
-    files = Files(os.fspath(name), revision, weights=False)
+    files = Files(os.fspath(name), revision, trust_remote_code, weights=False)
     reader = _reader(files)
     format_name = next(known for known, module in READERS.items() if module is reader)
     return format_name, _all_outputs(reader, files)

@@ -171,7 +171,7 @@ class Files:
             ImportError: for an adapter without the package peft.
         """
         if not self.weights:
-            return _shapes(auto, config, dtype)
+            return _shapes(auto, config, dtype, self.trust_remote_code)
         folder = self.folder / subfolder
         if self.adapted(subfolder):
             own = tuple(adapter.saved_whole(folder))
@@ -269,11 +269,14 @@ class Files:
         return tokenizer  # type: ignore[no-any-return]
 
 
-def _shapes(auto: type, config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+def _shapes(auto: Any, config: PretrainedConfig, dtype: torch.dtype, trust_remote_code: bool) -> PreTrainedModel:
     """The Hugging Face model of class `auto` on the device `meta`, which holds no numbers."""
     with quiet(), torch.device("meta"):
-        make = getattr(auto, "from_config", auto)
-        model: PreTrainedModel = make(config)
+        model: PreTrainedModel
+        if hasattr(auto, "from_config"):
+            model = auto.from_config(config, trust_remote_code=trust_remote_code)
+        else:
+            model = auto(config)
     return model.to(dtype).eval()
 
 

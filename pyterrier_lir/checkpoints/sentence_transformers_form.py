@@ -16,6 +16,7 @@ from torch import nn
 from ..config import BiEncoderConfig, CrossEncoderConfig
 from .checkpoint import Checkpoint, Normalize, max_positions
 
+# in the order in which booleans are concatenated
 _POOLING = {"first": "cls", "max": "max", "mean": "mean", "mean_sqrt": "mean_sqrt_len_tokens",
             "weighted_mean": "weightedmean", "last": "lasttoken"}  # fmt: skip
 _FLAGS = {"cls": "cls_token", "mean": "mean_tokens", "max": "max_tokens", "weightedmean": "weightedmean_tokens"}
@@ -54,6 +55,8 @@ def why_not_write(checkpoint: Checkpoint, one_length: bool = True) -> str | None
 
 
 def _why_not_cross_encoder(config: CrossEncoderConfig) -> str | None:
+    if config.head == "linear" and config.pooling_strategy == "last":
+        return "its classifier reads a decoder's last token, and only encoders' classifiers are written as CrossEncoder"
     if config.head != "classification":
         return f"only sequence classifiers are written as CrossEncoder, and this has head={config.head!r}"
     if config.scoring_strategy != "rank":
@@ -119,10 +122,14 @@ def _settings(config: BiEncoderConfig) -> dict[str, Any]:
 
 
 def _pooling(config: BiEncoderConfig, width: int) -> dict[str, Any]:
-    """The pooling's settings, as booleans, which all versions of the library read."""
+    """The pooling's settings, as booleans, which all versions of the library read and concatenate in their order; in
+    another order as a list, which those from 6.0 on read.
+    """
     chosen = [_POOLING[one] for one in config.query_pooling_strategy or ()]
-    flags = {f"pooling_mode_{_FLAGS.get(mode, mode)}": mode in chosen for mode in _POOLING.values()}
-    return {"word_embedding_dimension": width, **flags, "include_prompt": config.pool_prompt}
+    modes: dict[str, Any] = {"pooling_mode": chosen}
+    if chosen == [mode for mode in _POOLING.values() if mode in chosen]:
+        modes = {f"pooling_mode_{_FLAGS.get(mode, mode)}": mode in chosen for mode in _POOLING.values()}
+    return {"word_embedding_dimension": width, **modes, "include_prompt": config.pool_prompt}
 
 
 def _dense_layers(head: nn.Sequential) -> list[tuple[nn.Linear, nn.Module]] | None:

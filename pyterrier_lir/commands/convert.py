@@ -28,10 +28,10 @@ def convert(
     template: str | None = None,
     trust_remote_code: bool = False,
 ) -> None:
-    """Write a checkpoint in the form of another library, if that computes the same scores.
+    """Write a checkpoint in the form of another library, if that computes the same scores and vectors.
 
-    The new folder is read again and its scores are compared with the old ones (difference below 1e-5); where they
-    differ, or the form has no place for what the model does, nothing is left and the reason is told.
+    The new folder is read again and its scores and vectors are compared with the old ones (difference below 1e-5);
+    where they differ, or the form has no place for what the model does, nothing is left and the reason is told.
 
     Args:
         model: hub id or folder.
@@ -44,7 +44,6 @@ def convert(
         trust_remote_code: whether Python files of the checkpoint may run.
     """
     from .. import checkpoints
-    from ..models import load_model
 
     folder = Path(out)
     if folder.exists() and any(folder.iterdir()):
@@ -52,13 +51,14 @@ def convert(
     checkpoint = checkpoints.load(model, template=template, trust_remote_code=trust_remote_code)
     if max_length is not None:
         checkpoint = _limited(checkpoint, max_length)
-    before = scores(_model(checkpoint))
+    before = numbers(_model(checkpoint))
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     try:
         part.mkdir(parents=True)
         write(checkpoint, part, to)
-        difference = float(abs(before - scores(load_model(part))).max())
+        after = numbers(_read_again(part, f"{model} as a {to} model", trust_remote_code))
+        difference = float(abs(before - after).max()) if before.shape == after.shape else float("inf")
         if not difference <= TOLERANCE:
             raise ValueError(
                 f"{model} scores otherwise as a {to} model, by up to {difference:.3g}: it was not written."
@@ -91,23 +91,50 @@ def write(checkpoint: Checkpoint, folder: Path, form: Form) -> None:
         sentence_transformers_form.write(checkpoint, folder)
 
 
-def scores(model: Model) -> Any:
-    """The scores (pairs,) of some odd pairs."""
+def numbers(model: Model) -> Any:
+    """The scores of some odd pairs, and of a bi-encoder the numbers of all their vectors behind them: (N,)."""
+    import numpy as np
+
     from ..engine import Engine
 
     engine = Engine(model, device="cpu", precision="float32")
-    pairs = [(query, doc) for query in QUERIES for doc in DOCS]
-    return engine.score([query for query, _ in pairs], [doc for _, doc in pairs], [query for query, _ in pairs])
+    queries, docs = zip(*((query, doc) for query in QUERIES for doc in DOCS), strict=True)
+    found = [engine.score(queries, docs, queries)]
+    if hasattr(model, "outputs"):
+        encoded = [vectors for texts, query in ((QUERIES, True), (DOCS, False))
+                   for vectors in engine.encode(texts, query).values()]  # fmt: skip
+        found += [_plain(vectors).ravel() for vectors in encoded]
+    return np.concatenate(found)
+
+
+def _plain(vectors: Any) -> Any:
+    """Vectors of any kind as one array."""
+    return vectors.toarray() if hasattr(vectors, "toarray") else getattr(vectors, "values", vectors)
+
+
+def _read_again(part: Path, what: str, trust_remote_code: bool) -> Model:
+    """The model that was written, which has another name while it is looked at."""
+    from ..models import load_model
+
+    try:
+        return load_model(part, trust_remote_code=trust_remote_code)
+    except (ValueError, OSError) as error:
+        told = str(error).replace(str(part), "the new folder")
+        raise ValueError(f"{what} cannot be read again, and was not written: {told}") from error
 
 
 def _limited(checkpoint: Checkpoint, max_length: int) -> Checkpoint:
-    """The checkpoint with another limit of tokens."""
-    from ..config import CrossEncoderConfig
+    """The checkpoint with another limit of tokens.
 
-    pairs = isinstance(checkpoint.config, CrossEncoderConfig)
-    names = ("max_length",) if pairs else ("query_length", "doc_length")
-    changes: Any = dict.fromkeys(names, max_length)
-    return replace(checkpoint, config=replace(checkpoint.config, **changes))
+    Raises:
+        ValueError: for a limit below one, or beyond the backbone's positions.
+    """
+    from ..models import BiEncoderModel
+    from ..pipeline.model_transformer import check_positive
+
+    check_positive("max_length", max_length)
+    model = _model(checkpoint).with_options(max_length=max_length)
+    return model.checkpoint() if isinstance(model, BiEncoderModel) else replace(checkpoint, config=model.config)
 
 
 def _model(checkpoint: Checkpoint) -> Model:

@@ -33,9 +33,16 @@ def encode(
     device: str | None = None,
     batch_size: int | None = None,
     max_length: int | None = None,
+    query_prompt: str | None = None,
+    doc_prompt: str | None = None,
+    query_prompt_name: str | None = None,
+    doc_prompt_name: str | None = None,
+    truncate_dim: int | None = None,
     top_k: int | None = None,
     token_ids: bool = False,
+    doc_pool_factor: float | None = None,
     outputs: list[Kind] | None = None,
+    revision: str | None = None,
     trust_remote_code: bool = False,
     verbose: bool = True,
 ) -> None:
@@ -61,15 +68,26 @@ def encode(
         device: such as cpu or cuda:0; the GPU by default, if there is one.
         batch_size: texts of a batch; a budget of tokens by default.
         max_length: most tokens of a text.
+        query_prompt: text in front of queries; the model's own by default, "" for none.
+        doc_prompt: text in front of documents.
+        query_prompt_name: a prompt for queries that the checkpoint holds, by its name.
+        doc_prompt_name: one for documents.
+        truncate_dim: cut dense and token vectors to their first numbers.
         top_k: keep so many terms of a sparse vector.
         token_ids: name terms of sparse vectors by their ids.
+        doc_pool_factor: merge a document's token vectors into so many times fewer.
         outputs: which outputs of a model that has several.
+        revision: branch, tag or commit on the hub.
         trust_remote_code: whether Python files of the checkpoint may run.
         verbose: show progress.
     """
     from ..pipeline import LIRBiEncoder
     from .vector_files import VectorFile, part_of
 
+    of_queries = {"query_prompt": query_prompt, "query_prompt_name": query_prompt_name}
+    of_docs = {"doc_prompt": doc_prompt, "doc_prompt_name": doc_prompt_name, "doc_pool_factor": doc_pool_factor}
+    if useless := [name for name, value in (of_docs if side == "query" else of_queries).items() if value is not None]:
+        raise ValueError(f"{', '.join(useless)}: of no use with side={side!r}.")
     part = _part(shard)
     path = None if out == "-" else part_of(Path(out), part)
     if path is not None and path.exists() and mode == "resume":
@@ -83,7 +101,9 @@ def encode(
     query = side == "query"
     encoder = LIRBiEncoder(
         model, precision=precision, device=device, batch_size=batch_size, max_length=max_length, token_ids=token_ids,
-        query_top_k=top_k, doc_top_k=top_k, outputs=tuple(outputs) if outputs else None,
+        query_prompt=query_prompt, doc_prompt=doc_prompt, query_prompt_name=query_prompt_name,
+        doc_prompt_name=doc_prompt_name, truncate_dim=truncate_dim, query_top_k=top_k, doc_top_k=top_k,
+        doc_pool_factor=doc_pool_factor, outputs=tuple(outputs) if outputs else None, revision=revision,
         trust_remote_code=trust_remote_code, verbose=verbose,
     )  # fmt: skip
     try:

@@ -13,14 +13,16 @@ if TYPE_CHECKING:
     from ..checkpoints import Checkpoint
 
 
-def info(path: str, *, json: bool = False) -> None:
+def info(path: str, *, json: bool = False, trust_remote_code: bool = False) -> None:
     """Say what a checkpoint or an index is: kind, configuration, size, and where it came from.
 
-    Reads files only: no weights and no vectors are loaded, and nothing of a checkpoint's code is run.
+    Reads files only: no weights and no vectors are loaded, and nothing of a checkpoint's code is run without
+    trust_remote_code.
 
     Args:
         path: folder of a checkpoint or an index, or the hub id of a checkpoint.
         json: print a JSON object.
+        trust_remote_code: whether Python files of the checkpoint may run, without which some cannot be looked at.
     """
     folder = Path(path)
     if _is_index(folder):
@@ -28,7 +30,7 @@ def info(path: str, *, json: bool = False) -> None:
 
         found = facts.facts_of(open_index(folder))
     else:
-        found = checkpoint_facts(path)
+        found = checkpoint_facts(path, trust_remote_code)
     if json:
         print(json_format.dumps(found, indent=2, default=str))
         return
@@ -40,7 +42,7 @@ def _is_index(folder: Path) -> bool:
     return (folder / "pt_meta.json").is_file() or (building and not folder.is_dir())
 
 
-def checkpoint_facts(name: str) -> dict[str, Any]:
+def checkpoint_facts(name: str, trust_remote_code: bool = False) -> dict[str, Any]:
     """What a checkpoint is.
 
     Raises:
@@ -52,7 +54,7 @@ def checkpoint_facts(name: str) -> dict[str, Any]:
     from ..checkpoints.weight_files import weight_files
     from ..models.facts import backbone_of, changed, kind_of
 
-    format_name, checkpoint = checkpoints.outline(name)
+    format_name, checkpoint = checkpoints.outline(name, trust_remote_code=trust_remote_code)
     folder = Files(name, weights=False).folder
     weights = [
         path for one in (folder, *(p for p in sorted(folder.glob("*")) if p.is_dir())) for path in weight_files(one)

@@ -14,7 +14,7 @@ import json
 import shutil
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO, cast
@@ -82,7 +82,7 @@ class VectorFile:
         if suffix == ".jsonl":
             self._writer = _Lines(path, columns)
         elif suffix == ".parquet":
-            self._writer = _Parquet(cast("Path", path), columns)
+            self._writer = _Parquet(cast("Path", path), columns, lambda: encoder.engine().encode([], query))
         else:
             self._writer = _Arrays(cast("Path", path), model.kinds[0], model.size(model.kinds[0]))
 
@@ -137,16 +137,20 @@ class _Lines:
 
 
 class _Parquet:
-    """A table of which each chunk is a group of rows."""
+    """A table of which each chunk is a group of rows; of no texts, one of the same columns without rows.
 
-    def __init__(self, path: Path, columns: Columns) -> None:
+    Args:
+        nothing: makes the vectors of no texts.
+    """
+
+    def __init__(self, path: Path, columns: Columns, nothing: Callable[[], Encoded]) -> None:
         try:
             import pyarrow  # noqa: F401
         except ImportError as error:
             raise ImportError(
                 f"{path}: Parquet is written with pyarrow: pip install 'pyterrier-lir[parquet]'"
             ) from error
-        self._path, self._columns = path, columns
+        self._path, self._columns, self._nothing = path, columns, nothing
         self._writer: Any = None
         _beside(path).unlink(missing_ok=True)
 
@@ -173,10 +177,10 @@ class _Parquet:
         self._writer.write_table(table)
 
     def close(self, whole: bool) -> None:
+        if self._writer is None and whole:
+            self.append([], self._nothing())
         if self._writer is not None:
             self._writer.close()
-        elif whole:
-            raise ValueError("There are no texts.")
         _name(self._path, whole)
 
 
@@ -185,6 +189,8 @@ class _Arrays:
 
     def __init__(self, path: Path, kind: Kind, size: int) -> None:
         self._path, self._kind, self._size = path, kind, size
+        self._ids_path = path.with_suffix(".ids.txt")
+        _check_ids_are_own(self._ids_path, path)
         self._work = path.with_name(path.name + ".building")
         shutil.rmtree(self._work, ignore_errors=True)
         self._work.mkdir(parents=True)
@@ -231,7 +237,7 @@ class _Arrays:
                 self._zip()
             else:
                 (self._work / "vectors.npy").replace(_beside(self._path))
-            (self._work / "ids.txt").replace(self._path.with_suffix(".ids.txt"))
+            (self._work / "ids.txt").replace(self._ids_path)
             _name(self._path, whole)
         shutil.rmtree(self._work)
 
@@ -248,6 +254,14 @@ class _Arrays:
         with zipfile.ZipFile(_beside(self._path), "w", zipfile.ZIP_STORED, allowZip64=True) as file:
             for path in sorted(self._work.glob("*.npy")):
                 file.write(path, path.name)
+
+
+def _check_ids_are_own(ids: Path, path: Path) -> None:
+    """Refuse to write the ids of `path` over those of another output, or over what is no output's."""
+    other = path.with_suffix(".npz" if path.suffix == ".npy" else ".npy")
+    if ids.exists() and (other.exists() or not path.exists()):
+        whose = f"holds the ids of {other}" if other.exists() else "is there already"
+        raise FileExistsError(f"{ids} {whose}; the ids of {path} would go there: choose another name, or delete it.")
 
 
 def _int32(offsets: np.ndarray) -> Any:

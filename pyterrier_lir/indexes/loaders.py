@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pyterrier as pt
 
+from ..columns import VECTOR_COLUMNS, MadeBy, tell_made_by
 from .docnos import as_fields
 from .index import LIRIndex
 from .retriever import OnIndex
@@ -66,7 +67,10 @@ class VectorLoader(OnIndex):
         distinct, codes = np.unique(self._there(inp)[1], return_inverse=True)
         columns = self.index.columns_of(distinct)
         loaded = {name: [values[code] for code in codes] for name, values in columns.items()}
-        return inp.assign(**{name: pd.Series(rows, index=inp.index, dtype=object) for name, rows in loaded.items()})
+        out = inp.assign(**{name: pd.Series(rows, index=inp.index, dtype=object) for name, rows in loaded.items()})
+        if (model := self.index.meta["model"]).get("fingerprint"):
+            tell_made_by(out, VECTOR_COLUMNS[self.index.KIND][1], MadeBy(model["source"], model["fingerprint"]))
+        return out
 
     def fuse_rank_cutoff(self, k: int) -> pt.Transformer:
         """`loader % k` reads the vectors of those that stay."""

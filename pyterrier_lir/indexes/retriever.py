@@ -13,7 +13,7 @@ import pandas as pd
 import pyterrier as pt
 from typing_extensions import Self
 
-from ..columns import ENCODED_BY, VECTOR_COLUMNS, transform_iter
+from ..columns import VECTOR_COLUMNS, made_by, transform_iter
 from ..config import Similarity
 from ..display import Drawn
 from ..vectors import take
@@ -70,9 +70,9 @@ class OnIndex(Drawn, pt.Transformer):
     def _check_model(self, inp: pd.DataFrame) -> None:
         """Refuse queries of another model than the index was made with, where both are known."""
         self.index.refresh()
-        encoded_by = inp.attrs.get(ENCODED_BY)
-        if encoded_by is not None and not self.any_model:
-            check_model(self.index, *encoded_by)
+        encoder = made_by(inp, self._query_column)
+        if encoder is not None and not self.any_model:
+            check_model(self.index, *encoder)
 
     def _rescored(self, inp: pd.DataFrame) -> pd.DataFrame:
         """Results with scores from stored vectors, ranked."""

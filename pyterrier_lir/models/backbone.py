@@ -10,7 +10,9 @@ import contextlib
 import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from threading import RLock
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -132,18 +134,28 @@ def wants_types(config: PretrainedConfig) -> bool:
     return config.model_type == "funnel" or bool((getattr(config, "type_vocab_size", 0) or 0) > 1)
 
 
+# Beside the backbones, not in them: a copy has a lock of its own, and locks are not pickled.
+_LOCKS: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
+
+
+def lock_of(backbone: nn.Module) -> Any:
+    """The lock that is held while a backbone is changed for a forward pass; models that share it share the lock."""
+    return _LOCKS.setdefault(backbone, RLock())
+
+
 @contextlib.contextmanager
 def attention(backbone: PreTrainedModel, name: str | None) -> Iterator[None]:
-    """Run the backbone with another attention function, then with its own again."""
-    before = backbone.config._attn_implementation
-    if name is None or name == before:
-        yield
-        return
-    backbone.set_attn_implementation(name)
-    try:
-        yield
-    finally:
-        backbone.set_attn_implementation(before)
+    """Run the backbone with another attention function, then with its own again; other threads wait for it."""
+    with lock_of(backbone):
+        before = backbone.config._attn_implementation
+        if name is None or name == before:
+            yield
+            return
+        backbone.set_attn_implementation(name)
+        try:
+            yield
+        finally:
+            backbone.set_attn_implementation(before)
 
 
 def packed_attention(

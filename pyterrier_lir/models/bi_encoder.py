@@ -100,7 +100,8 @@ class BiEncoderModel(nn.Module):
         """The same weights with other settings; None leaves a setting as it is.
 
         Args:
-            max_length: most tokens of queries and documents.
+            max_length: most tokens of queries and documents.  A side that is filled up with `[MASK]`, as ColBERT's
+                queries, is not made longer by it: each of these makes a vector.  `query_length` does that.
             instruction: text in front of queries, as `query_prompt`.
             activation: not for bi-encoders.
             changes: fields of `BiEncoderConfig`; `query_prompt_name` and `doc_prompt_name` choose a prompt that the
@@ -114,7 +115,8 @@ class BiEncoderModel(nn.Module):
             raise ValueError(f"activation={activation!r}: {self.source} is a bi-encoder, whose score is a similarity.")
         changes = {name: value for name, value in changes.items() if value is not None}
         if max_length is not None:
-            changes = {"query_length": max_length, "doc_length": max_length, **changes}
+            self._check_length("max_length", max_length)
+            changes = {**self._lengths(max_length), **changes}
         if instruction is not None:
             changes["query_prompt"] = instruction
         for side in ("query", "doc"):
@@ -138,19 +140,33 @@ class BiEncoderModel(nn.Module):
             raise ValueError(f"{self.source} has no prompt {name!r}; it has: {known}.")
         return prompts[name]
 
-    def _check(self, changes: dict[str, Any]) -> None:
+    def _lengths(self, max_length: int) -> dict[str, int]:
+        """The length of each side; one that is filled up to its length keeps it."""
+        lengths = {"query_length": max_length, "doc_length": max_length}
+        for query, name in zip((True, False), lengths, strict=True):
+            own = getattr(self.config, name)
+            if own is not None and self.config.of(query, "expansion") and not self.config.expansion_length:
+                lengths[name] = min(own, max_length)
+        return lengths
+
+    def _check_length(self, name: str, length: int) -> None:
         limit = max_positions(self.backbone.config)
+        if limit is not None and length > limit:
+            raise ValueError(f"{name}={length}; {self.source} has positions for {limit} tokens.")
+
+    def _check(self, changes: dict[str, Any]) -> None:
         for name in ("query_length", "doc_length"):
-            if limit is not None and changes.get(name, 0) > limit:
-                raise ValueError(f"max_length={changes[name]}; {self.source} has positions for {limit} tokens.")
+            self._check_length(name, changes.get(name, 0))
         cut = changes.get("embedding_dim")
         if cut is None:
             return
         if "sparse" in self.kinds:
-            raise ValueError(f"embedding_dim={cut}: {self.source} makes sparse vectors, which are not cut.")
+            raise ValueError(f"truncate_dim (embedding_dim) is {cut}: {self.source} makes sparse vectors, not cut.")
         sizes = [output.size(self.backbone.config.hidden_size) for output in self.outputs]
         if cut > min(sizes):
-            raise ValueError(f"embedding_dim={cut}; the vectors of {self.source} have {min(sizes)} numbers.")
+            raise ValueError(
+                f"truncate_dim (embedding_dim) is {cut}; the vectors of {self.source} have {min(sizes)} numbers."
+            )
 
     def _tokenize_by(self, tokenizer: PreTrainedTokenizerBase) -> None:
         given = wants_types(self.backbone.config) and "token_type_ids" in tokenizer.model_input_names

@@ -79,7 +79,11 @@ class FirstTokenLayer(nn.Module):
 
 @contextlib.contextmanager
 def first_token_only(backbone: PreTrainedModel) -> Iterator[None]:
-    """Run the backbone's last layer for first tokens only; its states are then (B, 1, H), padded or packed."""
+    """Run the backbone's last layer for first tokens only; its states are then (B, 1, H), padded or packed.
+
+    The layer is exchanged in the backbone itself, so this is used within `backbone.attention`, which keeps other
+    threads out meanwhile.
+    """
     layers: Any = backbone.base_model.encoder.layer
     last = layers[-1]
     layers[-1] = FirstTokenLayer(last)

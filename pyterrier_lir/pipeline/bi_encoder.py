@@ -12,12 +12,21 @@ import numpy as np
 import pandas as pd
 import pyterrier as pt
 
-from ..columns import ENCODED_BY, VECTOR_COLUMNS, check_texts, text_values, transform_iter, vector_columns, with_vectors
+from ..columns import (
+    VECTOR_COLUMNS,
+    MadeBy,
+    check_texts,
+    tell_made_by,
+    text_values,
+    transform_iter,
+    vector_columns,
+    with_vectors,
+)
 from ..config import BiEncoderConfig, Kind, Similarity
 from ..display import Drawn
 from ..vectors import Encoded, TokenVectors, pool_tokens, prune
 from .model_transformer import ModelTransformer, check_positive, label
-from .reranker import ranked
+from .reranker import ranked, with_scores
 from .scoring import check_scorable, scored, terms_of
 
 if TYPE_CHECKING:
@@ -42,7 +51,8 @@ class LIRBiEncoder(ModelTransformer):
         batch_size: texts of a batch; None batches by a budget of tokens, which is faster.
         device: such as `cpu` or `cuda:0`; None takes the GPU if there is one.
         precision: `float32`, `bf16`, `fp16`, `int8`, or `auto` (float32 on CPU, bf16 on CUDA).
-        max_length: most tokens of a text, special tokens included; None for the model's own limits.
+        max_length: most tokens of a text, special tokens included; None for the model's own limits.  Queries that are
+            filled up with `[MASK]`, as ColBERT's, are not made longer by it; `query_length` does that.
         verbose: show a progress bar.
         token_ids: sparse vectors name tokens by their ids, as strings of digits, not by the vocabulary's strings.  For
             indexes that change strings: PISA lower-cases those of queries, so that `[SEP]` and `The` find nothing.
@@ -286,7 +296,7 @@ class LIRBiEncoder(ModelTransformer):
             return tuple(self.outputs)
         from .. import checkpoints
 
-        found = checkpoints.kinds(self.model, revision=self.revision)
+        found = checkpoints.kinds(self.model, revision=self.revision, trust_remote_code=self.trust_remote_code)
         return found or tuple(cast("BiEncoderModel", self.engine().model).kinds)  # which says why there are none
 
     def _with_vectors(self, frame: pd.DataFrame, query: bool) -> pd.DataFrame:
@@ -299,8 +309,9 @@ class LIRBiEncoder(ModelTransformer):
         model = cast("BiEncoderModel", engine.model)
         terms = terms_of(model, self.token_ids) if "sparse" in model.kinds else None
         out = with_vectors(frame, encoded, codes, query, terms)
-        if query:
-            out.attrs[ENCODED_BY] = (str(model.source), model.fingerprint, similarity_of(model.config))
+        for config in model.configs:
+            column = VECTOR_COLUMNS[config.kind][0 if query else 1]
+            tell_made_by(out, column, MadeBy(str(model.source), model.fingerprint, similarity_of(config)))
         return out
 
 
@@ -368,5 +379,4 @@ class Scorer(_Part):
         check_scorable(inp, texts, self)
         if inp.empty:
             return ranked(inp.assign(score=pd.Series(dtype=float)))
-        scores = scored(inp, encoder.engine(), texts, self, encoder.token_ids)
-        return ranked(inp.assign(score=scores.astype(np.float64)))
+        return with_scores(inp, scored(inp, encoder.engine(), texts, self, encoder.token_ids))

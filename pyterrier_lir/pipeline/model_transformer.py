@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
+from threading import RLock
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import pyterrier as pt
@@ -17,12 +19,16 @@ if TYPE_CHECKING:
     from ..engine import Engine, Model
     from .trainable import Trainable
 
+_LOADING_LOCK = RLock()  # one thread loads at a time: transformers changes torch's defaults while it does
 _LABEL_LENGTH = 19  # PyTerrier's schematics want less than 20 characters
 
 
 @dataclass(unsafe_hash=True, repr=False)
 class ModelTransformer(Drawn, pt.Transformer):
-    """A transformer that is told apart by its settings; the model is loaded at the first use and never pickled."""
+    """A transformer that is told apart by its settings; the model is loaded at the first use and never pickled.
+
+    Threads may share one: it is loaded once, and they take turns at its forward passes.
+    """
 
     model: str | os.PathLike[str] | Model
     _: KW_ONLY
@@ -69,9 +75,7 @@ class ModelTransformer(Drawn, pt.Transformer):
         Raises:
             ValueError, FileNotFoundError: for what `checkpoints.load` and `Engine` refuse.
         """
-        if self._loaded is None or self._loaded[0] != self._settings():
-            self._loaded = (self._settings(), self._load())
-        engine: Engine = self._loaded[1]
+        engine: Engine = kept(self, "_loaded", self._settings(), self._load)
         engine.verbose = self.verbose
         return engine
 
@@ -135,6 +139,18 @@ class ModelTransformer(Drawn, pt.Transformer):
         if isinstance(self.model, (str, os.PathLike)):
             return {**facts, "weights": "not loaded"}
         return {**facts, **facts_of(self.model)}
+
+
+def kept(owner: Any, name: str, settings: Any, make: Callable[[], Any]) -> Any:
+    """What `owner.name` keeps for these settings, as (settings, thing); made by the first thread that asks for it."""
+    found = getattr(owner, name)
+    if found is None or found[0] != settings:
+        with _LOADING_LOCK:
+            found = getattr(owner, name)  # which another thread may have set meanwhile
+            if found is None or found[0] != settings:
+                found = (settings, make())
+                setattr(owner, name, found)
+    return found[1]
 
 
 def label(model: Any) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyterrier as pt
 
-from ..columns import check_results, check_texts, text_values
+from ..columns import check_results, check_scores, check_texts, text_values
 from ..config import Kind
 from .model_transformer import ModelTransformer, check_positive
 from .scoring import check_scorable, scored
@@ -45,7 +45,8 @@ class LIRReRanker(ModelTransformer):
             model's lists are never split.
         device: such as `cpu` or `cuda:0`; None takes the GPU if there is one.
         precision: `float32`, `bf16`, `fp16`, `int8`, or `auto` (float32 on CPU, bf16 on CUDA).
-        max_length: most tokens of a pair (of a text, for bi-encoders), None for the model's own limit.
+        max_length: most tokens of a pair (of a text, for bi-encoders, whose queries are not filled up further with
+            `[MASK]` by it), None for the model's own limit.
         verbose: show a progress bar.
         token_ids: tokens of stored sparse vectors are named by their ids, as by `LIRBiEncoder(token_ids=True)`.
         template: how a generative model is asked, where its files do not say; see `checkpoints.load`.
@@ -78,8 +79,7 @@ class LIRReRanker(ModelTransformer):
         check_scorable(inp, texts, self)
         if inp.empty:
             return ranked(inp.assign(score=pd.Series(dtype=float)))
-        engine = self.engine()
-        return ranked(inp.assign(score=self._scores(inp, engine, texts).astype(np.float64)))
+        return with_scores(inp, self._scores(inp, self.engine(), texts))
 
     def rank(self, query: str, docs: Sequence[str] | Mapping[str, str], num_results: int | None = None) -> pd.DataFrame:
         """Rank texts for a query, without a pipeline.
@@ -146,6 +146,16 @@ def ranked(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with `rank` by falling score within each query."""
     out: pd.DataFrame = pt.model.add_ranks(frame)
     return out
+
+
+def with_scores(frame: pd.DataFrame, scores: np.ndarray) -> pd.DataFrame:
+    """The frame with a model's scores (N,) and the ranks that they make.
+
+    Raises:
+        ValueError: for NaN and infinite scores.
+    """
+    check_scores(frame, scores)
+    return ranked(frame.assign(score=scores.astype(np.float64)))
 
 
 def windows(frame: pd.DataFrame, depth: int) -> np.ndarray:

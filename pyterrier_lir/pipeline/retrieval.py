@@ -24,7 +24,7 @@ from ..indexes.storage import MODES, Mode
 from ..indexes.texts import encoded
 from ..vectors import Vectors
 from .bi_encoder import LIRBiEncoder, similarity_of
-from .model_transformer import label
+from .model_transformer import kept, label
 from .reranker import ranked
 from .scoring import terms_of
 
@@ -271,18 +271,19 @@ class LIRRetriever(Drawn, pt.Transformer):
 
     def retriever(self) -> Any:
         """The transformer that searches by vectors, once the model and the index are found to fit."""
-        if self._retriever is None or self._retriever[0] != self._key():
-            index = self.index if isinstance(self.index, IndexUnion) else open_index(self.index)
-            model = cast("BiEncoderModel", self.encoder.engine().model)
-            _check_model(index, model, self.any_model, self.encoder.token_ids)
-            made = index.retriever(
-                self.engine, num_results=self.num_results, any_model=self.any_model, docnos=self.docnos,
-                where=self.where, include_fields=self.include_fields, missing=self.missing, verbose=self.verbose,
-                options=self.options,
-            )  # fmt: skip
-            made._fused = self._fused
-            self._retriever = (self._key(), made)
-        return self._retriever[1]
+        return kept(self, "_retriever", self._key(), self._opened)
+
+    def _opened(self) -> Any:
+        index = self.index if isinstance(self.index, IndexUnion) else open_index(self.index)
+        model = cast("BiEncoderModel", self.encoder.engine().model)
+        _check_model(index, model, self.any_model, self.encoder.token_ids)
+        made = index.retriever(
+            self.engine, num_results=self.num_results, any_model=self.any_model, docnos=self.docnos,
+            where=self.where, include_fields=self.include_fields, missing=self.missing, verbose=self.verbose,
+            options=self.options,
+        )  # fmt: skip
+        made._fused = self._fused
+        return made
 
     def _key(self) -> tuple[Any, ...]:
         index = self.index if isinstance(self.index, (LIRIndex, IndexUnion)) else str(self.index)

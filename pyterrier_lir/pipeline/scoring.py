@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyterrier as pt
 
-from ..columns import HINTS, VECTOR_COLUMNS, Terms, stored_vectors, text_values
+from ..columns import HINTS, VECTOR_COLUMNS, Terms, check_once, check_qids, made_by, stored_vectors, text_values
 from ..config import KINDS, BiEncoderConfig, Kind
 from ..vectors import Encoded, TokenVectors, Vectors
 
@@ -29,6 +29,7 @@ def check_scorable(
 
     Raises:
         pt.validate.InputValidationError: naming the missing columns and the step that adds them.
+        ValueError: for rows without qid, and columns that are there twice.
     """
     query, text = texts["query"], texts["text"]
     try:
@@ -43,6 +44,8 @@ def check_scorable(
         missing = [what for what, column in texts.items() if column not in frame.columns]
         advice = "".join(f" No column {texts[what]!r}: {HINTS[what]}." for what in missing)
         raise pt.validate.InputValidationError(f"{error.args[0]}{advice}", error.modes) from None
+    check_once(frame, ["qid", "docno", "score", "rank", query, text])
+    check_qids(frame)
 
 
 def scored(
@@ -77,6 +80,8 @@ def _sides(
     if not set(columns.values()) <= set(frame.columns):
         codes, distinct = pd.factorize(text_values(frame, text_field))
         return engine.encode(list(distinct), query), codes
+    for column in columns.values():
+        _check_maker(frame, column, model)
     key = "qid" if query else "docno"
     codes = pd.factorize(frame[key].astype(object))[0]
     first = np.unique(codes, return_index=True)[1]
@@ -94,6 +99,15 @@ def _same(column: pd.Series, codes: np.ndarray, first: np.ndarray) -> bool:
     """Whether all rows of a query (document) hold the very same object, as first stages leave it."""
     values = column.to_numpy(dtype=object)
     return all(value is values[first[code]] for value, code in zip(values, codes, strict=True))
+
+
+def _check_maker(frame: pd.DataFrame, column: str, model: BiEncoderModel) -> None:
+    maker = made_by(frame, column)
+    if maker is not None and maker.fingerprint != model.fingerprint:
+        raise ValueError(
+            f"{column!r} was made with {maker.source}, whose weights are not those of {model.source}. Score with that "
+            "model, drop the column to have the texts encoded, or empty the frame's attrs if the two fit."
+        )
 
 
 def _check_size(model: BiEncoderModel, config: BiEncoderConfig, vectors: Vectors, column: str) -> None:
