@@ -12,7 +12,7 @@ import pandas as pd
 import pyterrier as pt
 import pytest
 
-from pyterrier_lir import LIRBiEncoder, LIRDenseIndex, LIRIndex, LIRIndexer, LIRRetriever, open_index
+from pyterrier_lir import BiEncoderModel, LIRBiEncoder, LIRDenseIndex, LIRIndex, LIRIndexer, LIRRetriever, open_index
 from tests.tiny_checkpoints import SENTENCES
 
 Tiny = Callable[[str], str]
@@ -22,6 +22,8 @@ TOPICS = pd.DataFrame([("q1", "rainfall in the mountains"), ("q2", "a hot oven")
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "dense": ("dense", {}),
     "dense, short documents": ("dense", {"doc_length": 6}),
+    "dense, other queries": ("dense", {"query_prompt": "find: ", "query_length": 5, "truncate_dim": 8}),
+    "dense, cut": ("dense", {"max_length": 6}),
     "sparse": ("splade", {}),
     "sparse, by ids": ("splade", {"token_ids": True}),
     "multi-vector": ("col", {}),
@@ -78,3 +80,10 @@ def test_a_model_that_has_changed_or_gone_is_told(tiny: Tiny, tmp_path: Path) ->
     shutil.copytree(tiny("dpr-mean"), tmp_path / "model")
     with pytest.raises(ValueError, match="whose weights are not those of"):
         open_index(index.path).retriever()(TOPICS)
+
+
+def test_a_model_that_was_changed_before_indexing_is_not_opened_as_it_was(tiny: Tiny, tmp_path: Path) -> None:
+    model = BiEncoderModel.from_pretrained(tiny("dense")).with_options(query_pooling_strategy="max")
+    LIRIndexer(model, tmp_path / "x.lir").index(DOCS)
+    with pytest.raises(ValueError, match=r"was made with query_pooling_strategy=\('max',\), other than .* by itself"):
+        open_index(tmp_path / "x.lir").retriever()(TOPICS)

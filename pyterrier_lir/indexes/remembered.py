@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,13 +13,12 @@ if TYPE_CHECKING:
 def query_encoder(index: LIRIndex | IndexUnion) -> Any:
     """The transformer that encodes queries by the model that an index was made with, which it loads.
 
-    Queries are encoded with the model's own settings; put a `query_encoder()` in front of the index for others.
-
     Raises:
-        ValueError: if the index was made from vectors alone.
+        ValueError: if the index was made from vectors alone, or by the model with settings that are not its own.
         FileNotFoundError: if the model is no longer where it was.
     """
     from ..pipeline import LIRBiEncoder  # which stands above indexes
+    from .retriever import check_model
 
     made_by = index.meta["model"]
     if not made_by.get("source"):
@@ -26,8 +26,18 @@ def query_encoder(index: LIRIndex | IndexUnion) -> Any:
             f"{index!r} was made from vectors alone and knows no model for queries that are text: put the "
             "query_encoder() of a LIRBiEncoder in front of it."
         )
-    lengths = {name: value for name, value in made_by.get("settings", {}).items() if name == "max_length"}
-    encoder = LIRBiEncoder(made_by["source"], outputs=(index.KIND,), **lengths)
+    made = index.config
+    encoder = LIRBiEncoder(made_by["source"], outputs=(index.KIND,), query_length=made.query_length,
+                           query_prompt=made.query_prompt, truncate_dim=made.embedding_dim)  # fmt: skip
+    check_model(index, *(encoder.record()[name] for name in ("source", "fingerprint")))
+    own = encoder.config()
+    other = [f"{field.name}={getattr(made, field.name)!r}" for field in fields(made)
+             if field.name[:4] != "doc_" and getattr(made, field.name) != getattr(own, field.name)]  # fmt: skip
+    if other:
+        raise ValueError(
+            f"{index!r} was made with {', '.join(other)}, other than {made_by['source']} has by itself: put the "
+            "query_encoder() of that model in front of it."
+        )
     if index.KIND == "sparse":
         encoder.token_ids = not named_as(index, encoder.terms())
     return encoder.query_encoder()
