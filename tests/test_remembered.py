@@ -13,6 +13,7 @@ import pyterrier as pt
 import pytest
 
 from pyterrier_lir import BiEncoderModel, LIRBiEncoder, LIRDenseIndex, LIRIndex, LIRIndexer, LIRRetriever, open_index
+from pyterrier_lir.indexes import remembered
 from tests.tiny_checkpoints import SENTENCES
 
 Tiny = Callable[[str], str]
@@ -67,6 +68,7 @@ def test_vectors_in_the_frame_come_first(tiny: Tiny, tmp_path: Path) -> None:
 def test_an_index_of_vectors_alone_says_that_it_knows_no_model(tiny: Tiny, tmp_path: Path) -> None:
     index = LIRDenseIndex(tmp_path / "x.lir")
     index.indexer().index(LIRBiEncoder(tiny("dense")).doc_encoder()(pd.DataFrame(DOCS)).to_dict("records"))
+    assert index.retriever()(TOPICS[:0]).columns.tolist() == [*TOPICS.columns, "docno", "score", "rank"]
     with pytest.raises(ValueError, match=r"knows no model for queries that are text: put the query_encoder\(\)"):
         index.retriever()(TOPICS)
 
@@ -87,3 +89,23 @@ def test_a_model_that_was_changed_before_indexing_is_not_opened_as_it_was(tiny: 
     LIRIndexer(model, tmp_path / "x.lir").index(DOCS)
     with pytest.raises(ValueError, match=r"was made with query_pooling_strategy=\('max',\), other than .* by itself"):
         open_index(tmp_path / "x.lir").retriever()(TOPICS)
+
+
+def test_an_index_that_is_built_anew_opens_its_new_model(tiny: Tiny, tmp_path: Path) -> None:
+    retriever = LIRIndexer(tiny("dense"), tmp_path / "x.lir").index(DOCS).retriever(num_results=3)
+    retriever(TOPICS)
+    LIRIndexer(tiny("dpr-mean"), tmp_path / "x.lir", mode="overwrite").index(DOCS)
+    expected = LIRRetriever(tiny("dpr-mean"), tmp_path / "x.lir", num_results=3)(TOPICS)
+    pd.testing.assert_frame_equal(retriever(TOPICS), expected)
+
+
+def test_retrievers_and_scorers_of_an_index_share_its_model(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = LIRIndexer(tiny("dense"), tmp_path / "x.lir").index(DOCS)
+    loaded: list[Any] = []
+    own = remembered._opened
+    monkeypatch.setattr(remembered, "_opened", lambda index: loaded.append(index) or own(index))
+    found = [index.retriever(num_results=n)(TOPICS) for n in (2, 3)]
+    index.scorer()(found[0])
+    assert loaded == [index]

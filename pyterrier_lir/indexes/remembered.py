@@ -4,19 +4,31 @@ from __future__ import annotations
 
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from .index import LIRIndex
     from .union import IndexUnion
 
 
+_ENCODERS: WeakKeyDictionary[Any, tuple[Any, Any]] = WeakKeyDictionary()  # what an index was made with, its encoder
+
+
 def query_encoder(index: LIRIndex | IndexUnion) -> Any:
-    """The transformer that encodes queries by the model that an index was made with, which it loads.
+    """The transformer that encodes queries by the model that an index was made with, which is loaded once.
 
     Raises:
         ValueError: if the index was made from vectors alone, or by the model with settings that are not its own.
         FileNotFoundError: if the model is no longer where it was.
     """
+    index.refresh()
+    made_with = index.meta["model"], index.config
+    if index not in _ENCODERS or _ENCODERS[index][0] != made_with:
+        _ENCODERS[index] = made_with, _opened(index)
+    return _ENCODERS[index][1]
+
+
+def _opened(index: LIRIndex | IndexUnion) -> Any:
     from ..pipeline import LIRBiEncoder  # which stands above indexes
     from .retriever import check_model
 

@@ -56,14 +56,10 @@ class OnIndex(Drawn, pt.Transformer):
     def _query_column(self) -> str:
         return VECTOR_COLUMNS[self.index.KIND][0]
 
-    @cached_property
-    def _encoder(self) -> Any:
-        """Of queries that come as text."""
-        return query_encoder(self.index)
-
     def _by_text(self, inp: pd.DataFrame) -> pd.DataFrame:
         """The results of queries that are text, by the model that the index remembers."""
-        encoded: pd.DataFrame = self._encoder(inp)
+        nothing = {self._query_column: pd.Series(dtype=object)}
+        encoded: pd.DataFrame = inp.assign(**nothing) if inp.empty else query_encoder(self.index)(inp)
         out: pd.DataFrame = self.transform(encoded)
         return out.drop(columns=[name for name in encoded.columns if name not in inp.columns])
 
