@@ -974,7 +974,7 @@ def test_numbers_of_results_are_positive(number: Any, built: dict[str, LIRIndex]
 
 def test_more_results_than_documents_take_no_more_memory(kind: str, built: dict[str, LIRIndex]) -> None:
     index = built[kind]
-    docids, scores = index.retriever(num_results=10**9).search(index._queries(queries(kind)))
+    docids, scores = index.retriever(num_results=10**9).nearest(index._queries(queries(kind)))
     assert docids.shape == scores.shape == (len(queries(kind)), index.docids)
 
 
@@ -987,7 +987,7 @@ def test_long_vectors_near_each_other_are_searched_exactly_by_l2(tmp_path: Path)
     asked = (rng.standard_normal((4, 64)) + 1_000).astype(np.float32)
     distances = ((asked[:, None].astype(np.float64) - vectors) ** 2).sum(-1)
     for k, rounded in ((200, None), (10, False), (10, True)):
-        found = index.retriever(num_results=k, rounded=rounded).search(asked)[0]
+        found = index.retriever(num_results=k, rounded=rounded).nearest(asked)[0]
         for own, expected in zip(found, distances.argsort(1)[:, :k], strict=True):
             assert len({*own.tolist()} & {*expected.tolist()}) >= 0.99 * k
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from pyterrier_lir import (
 )
 from pyterrier_lir.checkpoints.checkpoint import Checkpoint
 from pyterrier_lir.model_configs import DprConfig, MonoConfig, SpladeConfig
-from tests.tiny_bi_encoders import KINDS
+from tests.tiny_bi_encoders import KINDS, save_sentence_transformer
 from tests.tiny_checkpoints import SENTENCES
 
 Tiny = Callable[[str], str]
@@ -45,6 +46,30 @@ def test_a_checkpoint_with_other_lengths_keeps_all_its_weights(kind: str, tiny: 
     assert (found.config.query_length, found.config.doc_length) == (7, 9)
     assert numbers(found).keys() == numbers(own).keys()
     assert all(torch.equal(value, numbers(own)[name]) for name, value in numbers(found).items())
+
+
+@pytest.mark.parametrize("kind", ["sparse", "multi_vector"])
+def test_one_of_several_outputs_keeps_its_layers(kind: Any, tiny: Tiny) -> None:
+    own = checkpoints.load(tiny("bge-m3"), outputs=(kind,))
+    found = checkpoints.load(tiny("bge-m3"), outputs=(kind,), config=replace(own.config, doc_length=9))
+    assert found.config.kind == kind
+    assert all(torch.equal(value, numbers(own)[name]) for name, value in numbers(found).items())
+
+
+def test_vectors_that_are_cut_stay_cut(tmp_path: Path) -> None:
+    save_sentence_transformer(tmp_path, truncate_dim=8)
+    own = BiEncoderModel.from_pretrained(tmp_path)
+    found = BiEncoderModel.from_pretrained(tmp_path, config=replace(own.config, doc_length=9))
+    assert (found.config.embedding_dim, found.config.projection, len(found.outputs[0].head)) == (8, None, 0)
+
+
+def test_a_t5_of_lightning_ir_keeps_the_words_around_its_texts(tiny: Tiny) -> None:
+    own = checkpoints.load(tiny("mono-t5"))
+    assert isinstance(own.config, CrossEncoderConfig)
+    config = MonoConfig(query_length=10, doc_length=24, scoring_strategy=own.config.scoring_strategy)
+    assert checkpoints.load(tiny("mono-t5"), config=config).config == replace(
+        own.config, query_length=10, doc_length=24
+    )
 
 
 CHANGED: dict[str, tuple[str, Any, str]] = {

@@ -109,3 +109,9 @@ def test_retrievers_and_scorers_of_an_index_share_its_model(
     found = [index.retriever(num_results=n)(TOPICS) for n in (2, 3)]
     index.scorer()(found[0])
     assert loaded == [index]
+
+
+def test_one_query_is_searched_as_in_any_pipeline(tiny: Tiny, tmp_path: Path) -> None:
+    index = LIRIndexer(tiny("dense"), tmp_path / "x.lir").index(DOCS)
+    retriever, topics = index.retriever(num_results=3), pd.DataFrame([("1", "a hot oven")], columns=["qid", "query"])
+    pd.testing.assert_frame_equal(retriever.search("a hot oven"), retriever(topics))

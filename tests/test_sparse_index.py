@@ -230,11 +230,11 @@ def test_arrays_over_given_terms_are_as_good_as_dictionaries(tmp_path: Path) -> 
     for index in (from_arrays, given):
         pd.testing.assert_frame_equal(index.retriever(num_results=50)(queries), expected, rtol=1e-5)
     matrix = matrix_of(list(queries["query_toks"]), {name: i for i, name in enumerate(TERMS)})
-    docids, scores = from_arrays.retriever(num_results=50).search(matrix)
+    docids, scores = from_arrays.retriever(num_results=50).nearest(matrix)
     assert from_arrays.docnos_of(docids.ravel()).tolist() == expected["docno"].tolist()
     np.testing.assert_allclose(scores.ravel(), expected["score"], rtol=1e-5)
     with pytest.raises(ValueError, match=r"200 terms.* has 300"):
-        from_arrays.retriever().search(matrix[:, :200])
+        from_arrays.retriever().nearest(matrix[:, :200])
     assert '"t7"' not in (tmp_path / "m.lir" / "pt_meta.json").read_text()
 
 

@@ -38,6 +38,7 @@ from pyterrier_lir.training.objectives import (
     RankNet,
     SupervisedMarginMSE,
 )
+from pyterrier_lir.training.resuming import refuse_other_optimizers
 from pyterrier_lir.training.schedulers import GenericConstantSchedulerWithLinearWarmup
 from tests.test_training import ROOT, collection, data, module, quiet, trainer
 
@@ -280,6 +281,27 @@ def resumed(
     own.save_checkpoint(folder / "x.ckpt")
     other = BiEncoderModule(tiny(backbone), now or config, loss_functions=[RankNet()], **settings)
     trainer(folder, max_steps=2).fit(other, data(8), ckpt_path=folder / "x.ckpt", weights_only=False)
+
+
+def test_a_refused_resumption_leaves_the_module_to_be_trained_anew(tiny: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="learning rate=2e-05"):
+        resumed(tiny, tmp_path, learning_rate=0.5)
+    model = BiEncoderModule(tiny("dense"), LENGTH_ONE, loss_functions=[RankNet()], learning_rate=0.5)
+    with pytest.raises(ValueError, match="learning rate=2e-05"):
+        trainer(tmp_path, max_steps=2).fit(model, data(8), ckpt_path=tmp_path / "x.ckpt", weights_only=False)
+    run = trainer(tmp_path, max_steps=1)
+    run.fit(model, data(8))
+    assert run.global_step == 1
+
+
+def test_rates_that_a_scheduler_has_changed_are_no_others() -> None:
+    """ReduceLROnPlateau keeps no rate that it began with, others change the momentum too."""
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(2))], lr=0.5)
+    group = {"params": [0], "lr": 0.1, "weight_decay": 0.01, "betas": (0.8, 0.9)}
+    saved: dict[str, Any] = {"optimizer_states": [{"param_groups": [group]}]}
+    refuse_other_optimizers(saved | {"lr_schedulers": [{"best": 1.0}]}, [optimizer])
+    with pytest.raises(ValueError, match=r"written with learning rate=0.1 \(now 0.5\); allowed: the same"):
+        refuse_other_optimizers(saved, [optimizer])
 
 
 @pytest.mark.parametrize("case", sorted(BAD))

@@ -125,9 +125,9 @@ def _reconfigured(files: Files, options: ReadOptions, config: BiEncoderConfig | 
     reader = next((reader for reader in READERS.values() if reader.why_not(files) is None), backbone)
     if reader is backbone:
         return backbone.new(files, options, config)
-    own: Checkpoint = reader.read(files.without_weights(), options)
+    own = _chosen(reader.read(files.without_weights(), options), options)
     if kept_layers.fits(own, config):
-        return kept_layers.with_config(files, reader.read(files, options), config)
+        return kept_layers.with_config(files, _chosen(reader.read(files, options), options), config)
     if kept_layers.scores(own) and reader is not splade and type(own.config) is type(config):
         kind = type(config).__name__.removesuffix("Config")
         warnings.warn(

@@ -29,7 +29,7 @@ def fits(own: Checkpoint, config: BiEncoderConfig | CrossEncoderConfig) -> bool:
         config.projection in _projections(own)
         and states[0] == states[1]
         and tables == {*own.term_weights}
-        and config.embedding_dim in (None, *widths[-1:])
+        and config.embedding_dim in (None, own.config.embedding_dim, *widths[-1:])
     )
 
 
@@ -57,7 +57,9 @@ def with_config(files: Files, own: Checkpoint, config: BiEncoderConfig | CrossEn
     if isinstance(config, BiEncoderConfig):
         backbone.add_markers(own.tokenizer, own.backbone, config)
     elif isinstance(own.config, CrossEncoderConfig):
-        config = replace(config, linear_bias=own.config.linear_bias)
+        asked = own.backbone.config.is_encoder_decoder  # by words of its own, which no tokenizer knows
+        template = own.config.template if asked and config.template is None else config.template
+        config = replace(config, linear_bias=own.config.linear_bias, template=template)
     if getattr(config, "head", "linear") == "linear":
         backbone.check_pooling(files, own.backbone, config)
     return replace(own, config=config)

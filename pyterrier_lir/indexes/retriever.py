@@ -232,10 +232,10 @@ class Retriever(OnIndex):
             return self._results(inp, np.empty((0, 0), np.int64), np.empty((0, 0), np.float32))
         codes, first = _distinct(inp[self._query_column])
         queries = self.index._queries(inp.iloc[first])
-        docids, scores = self.search(queries)
+        docids, scores = self.nearest(queries)
         return self._results(inp, docids[codes], scores[codes])
 
-    def search(self, queries: Vectors) -> tuple[np.ndarray, np.ndarray]:
+    def nearest(self, queries: Vectors) -> tuple[np.ndarray, np.ndarray]:
         """(docids, scores) of the best documents, (queries, k), -1 where there are no more.
 
         k is `num_results`, or the number of all documents if that is less.

@@ -195,12 +195,12 @@ class UnionRetriever(Retriever):
             for part in union.parts
         ]  # fmt: skip
 
-    def search(self, queries: Any) -> tuple[np.ndarray, np.ndarray]:
-        """See `Retriever.search`; `queries` are those of each index."""
+    def nearest(self, queries: Any) -> tuple[np.ndarray, np.ndarray]:
+        """See `Retriever.nearest`; `queries` are those of each index."""
         self.index.refresh()
         starts = cast("IndexUnion", self.index).starts
         found = [
-            one.search(own) if one.index.docids else _nothing(own)
+            one.nearest(own) if one.index.docids else _nothing(own)
             for one, own in zip(self._retrievers, queries, strict=True)
         ]
         docids = [np.where(ids < 0, -1, ids + start) for (ids, _), start in zip(found, starts, strict=False)]

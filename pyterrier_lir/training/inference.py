@@ -161,7 +161,7 @@ def search(engine: Engine, retriever: Retriever, query_ids: Sequence[str], queri
     index: LIRIndex | IndexUnion = retriever.index
     if not queries:
         return pd.DataFrame(columns=list(RUN))
-    docids, scores = retriever.search(engine.encode(queries, query=True)[index.KIND])
+    docids, scores = retriever.nearest(engine.encode(queries, query=True)[index.KIND])
     there = docids >= 0
     ids = np.repeat(np.array(query_ids, dtype=object), there.sum(axis=1))
     return run_of(ids, index.docnos_of(docids[there]), scores[there])

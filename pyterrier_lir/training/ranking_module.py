@@ -92,7 +92,7 @@ class RankingModule(LightningModule):
         self.cached, self.group_tokens, self.packed = cached, group_tokens, packed
         self.stale = False  # whether training goes on with other data than those of the epoch under way
         self._passed_over = False  # whether the batch under way is of data that were replaced
-        self._restored: Sequence[Any] = ()  # states of the optimisers in the checkpoint that is gone on from
+        self._restored: Mapping[str, Any] = {}  # the checkpoint that is gone on from, until training begins
         if gradient_checkpointing:
             own = {"context_fn": partial(again, self.model.backbone)} if compile is False else {}  # else it has kernels
             self.model.backbone.gradient_checkpointing_enable({"use_reentrant": False, **own})
@@ -135,6 +135,7 @@ class RankingModule(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Dropout on; freeze what no score depends on, such as BERT's pooler, which DDP would wait for."""
+        self._restored = {}
         if stage == "fit":
             check_targets([loss for loss, *_ in self.losses], getattr(self.trainer, "datamodule", None))
             state = torch.get_rng_state()
@@ -324,7 +325,7 @@ class RankingModule(LightningModule):
         for name, own in (("backbone", shape_of(self.model.backbone)), ("config", self.config.to_dict())):
             refuse_other(checkpoint.get(name, own), own, "Another model has other weights.")
         goes_on = self._trainer is not None and self.trainer.training
-        self._restored = checkpoint.get("optimizer_states", ()) if goes_on else ()
+        self._restored = checkpoint if goes_on else {}
 
     def on_fit_start(self) -> None:
         """Refuse to go on with another optimiser than the checkpoint's, before its state is loaded.
@@ -332,8 +333,8 @@ class RankingModule(LightningModule):
         Raises:
             ValueError: naming the settings that differ.
         """
-        refuse_other_optimizers(self._restored, self.trainer.optimizers)
-        self._restored = ()
+        restored, self._restored = self._restored, {}
+        refuse_other_optimizers(restored, self.trainer.optimizers)
 
     def save_pretrained(self, folder: str | os.PathLike[str], layout: Layout | None = None) -> None:
         """Write a folder that `LIRReRanker` and `LIRBiEncoder` open; adapters are merged into the weights.

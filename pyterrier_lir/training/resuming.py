@@ -10,7 +10,6 @@ from torch.optim import Optimizer
 
 ANEW = "To begin a new training with its weights, load them into the module and leave ckpt_path= out."
 _SHAPE = ("model_type", "hidden_size", "num_hidden_layers", "vocab_size")
-_RATE = {"initial_lr": "learning rate", "lr": "learning rate"}
 
 
 def refuse_other(saved: Mapping[str, Any], own: Mapping[str, Any], why: str) -> None:
@@ -39,30 +38,36 @@ def shape_of(backbone: nn.Module) -> dict[str, Any]:
     return {name: getattr(config, name, None) for name in _SHAPE}
 
 
-def settings_of(groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def settings_of(groups: Sequence[Mapping[str, Any]], scheduled: bool) -> dict[str, Any]:
     """Sizes of an optimiser's groups of parameters, and their settings; rates are those that schedules begin with.
 
-    >>> settings_of([{"params": [0, 1], "lr": 0.1, "initial_lr": 0.5}, {"params": [2], "lr": 0.1, "initial_lr": 0.1}])
+    Args:
+        scheduled: whether rates change in training; those that do not say what they begin with are left out then.
+
+    >>> settings_of([{"params": [0, 1], "lr": 0.1, "initial_lr": 0.5}, {"params": [2], "lr": 0.1}], scheduled=False)
     {'parameters': [2, 1], 'learning rate': [0.5, 0.1]}
     """
     found: dict[str, list[Any]] = {"parameters": [len(group["params"]) for group in groups]}
     for group in groups:
-        for name, value in group.items():
-            own = found.setdefault(_RATE.get(name, name), [])
-            if name != "params" and not (name == "lr" and "initial_lr" in group) and value not in own:
+        rate = group.get("initial_lr", None if scheduled else group.get("lr"))
+        for name, value in (("learning rate", rate), ("weight_decay", group.get("weight_decay"))):
+            own = found.setdefault(name, [])
+            if value is not None and value not in own:
                 own.append(value)
     return {name: values[0] if len(values) == 1 else values for name, values in found.items() if values}
 
 
-def refuse_other_optimizers(states: Sequence[Mapping[str, Any]], optimizers: Sequence[Optimizer]) -> None:
+def refuse_other_optimizers(checkpoint: Mapping[str, Any], optimizers: Sequence[Optimizer]) -> None:
     """Refuse optimisers with other settings, which the checkpoint's would silently take the place of.
 
     Args:
-        states: those that the checkpoint has.
+        checkpoint: with the states of its optimisers and schedulers.
         optimizers: as they were made for this training.
 
     Raises:
         ValueError: naming the settings that differ.
     """
-    for state, optimizer in zip(states, optimizers, strict=False):
-        refuse_other(settings_of(state["param_groups"]), settings_of(optimizer.param_groups), ANEW)
+    scheduled = bool(checkpoint.get("lr_schedulers"))
+    for state, optimizer in zip(checkpoint.get("optimizer_states", ()), optimizers, strict=False):
+        own = settings_of(optimizer.param_groups, scheduled)
+        refuse_other(settings_of(state["param_groups"], scheduled), own, ANEW)

@@ -10,22 +10,24 @@ import numpy as np
 
 from ..tokenization import Ids, Ragged
 
+_BESIDE = 290  # bytes of an entry, without its ids
+
 
 class TokenMemory:
     """Keeps the ids of the texts that were seen last, so that each is tokenised once.
 
     Args:
         tokenize: gives the ids of texts.
-        limit: most ids that are kept; the texts that were not seen for longest are forgotten first.
+        limit: most bytes that are kept; the texts that were not seen for longest are forgotten first.
 
-    >>> memory = TokenMemory(lambda texts: Ragged.of([ord(letter) for letter in text] for text in texts), limit=3)
+    >>> memory = TokenMemory(lambda texts: Ragged.of([ord(letter) for letter in text] for text in texts), limit=700)
     >>> memory(["ab", "c", "ab"]).values.tolist(), len(memory)
     ([97, 98, 99, 97, 98], 2)
-    >>> memory(["de"]).values.tolist(), len(memory)  # "c" and "ab" are forgotten
-    ([100, 101], 1)
+    >>> memory(["de"]).values.tolist(), len(memory)  # "c" is forgotten
+    ([100, 101], 2)
     """
 
-    def __init__(self, tokenize: Callable[[Sequence[str]], Ragged], limit: int = 1 << 25) -> None:
+    def __init__(self, tokenize: Callable[[Sequence[str]], Ragged], limit: int = 1 << 28) -> None:
         self.tokenize, self.limit = tokenize, limit
         self._rows: OrderedDict[bytes, Ids] = OrderedDict()  # by a digest, which is shorter than a text
         self._size = 0
@@ -49,7 +51,7 @@ class TokenMemory:
         for name in names:
             if name not in self._rows:
                 self._rows[name] = new[name].copy()  # not a part of the array of a whole batch
-                self._size += len(new[name])
+                self._size += new[name].nbytes + _BESIDE
             self._rows.move_to_end(name)
         while self._size > self.limit:
-            self._size -= len(self._rows.popitem(last=False)[1])
+            self._size -= self._rows.popitem(last=False)[1].nbytes + _BESIDE

@@ -42,9 +42,9 @@ len(index), index.shards
 opened = time.perf_counter() - start
 before = anonymous()
 retriever = index.retriever(num_results=100)
-retriever.search(queries)
+retriever.nearest(queries)
 start = time.perf_counter()
-retriever.search(queries)
+retriever.nearest(queries)
 print(json.dumps([opened, time.perf_counter() - start, before, anonymous()]))
 """
 

@@ -191,11 +191,11 @@ def search(arguments: argparse.Namespace) -> None:
         for impacts in ("float32", "float16", "uint8"):
             seconds, index = timed(lambda impacts=impacts: our_index(Path(folder) / impacts, docs, impacts))
             retriever = index.retriever(num_results=k)
-            systems[f"pyterrier_lir {impacts}"] = (len(frame), lambda r=retriever: r.search(queries), seconds)
+            systems[f"pyterrier_lir {impacts}"] = (len(frame), lambda r=retriever: r.nearest(queries), seconds)
             if impacts == "float32":
                 systems["pyterrier_lir float32, frames"] = (len(frame), lambda r=retriever: r(frame), seconds)
                 alone = index.retriever(num_results=k, threads=1)
-                systems["pyterrier_lir float32, 1 thread"] = (len(frame), lambda r=alone: r.search(queries), seconds)
+                systems["pyterrier_lir float32, 1 thread"] = (len(frame), lambda r=alone: r.nearest(queries), seconds)
                 systems["pyterrier_lir float32, query by query"] = (
                     len(frame), lambda r=retriever: [r.search(queries[[row]]) for row in range(len(frame))], seconds,
                 )  # fmt: skip
@@ -231,9 +231,9 @@ def seismic(arguments: argparse.Namespace) -> None:
                 "seismic", num_results=arguments.k, query_cut=query_cut, heap_factor=heap_factor, n_postings=3_500
             )
             built, _ = timed(lambda r=retriever: r.searcher)
-            found, _ = retriever.search(queries)
+            found, _ = retriever.nearest(queries)
             recall = np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(found, expected, strict=True)])
-            times = [timed(lambda r=retriever: r.search(queries))[0] for _ in range(arguments.repeats)]
+            times = [timed(lambda r=retriever: r.nearest(queries))[0] for _ in range(arguments.repeats)]
             name = f"Seismic, query_cut={query_cut}, heap_factor={heap_factor}: recall {recall:.3f}"
             rows.append((name, queries.shape[0], times, built))
     table(rows)
