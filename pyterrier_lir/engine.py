@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -66,11 +67,12 @@ class Engine:
     ) -> None:
         self.device = resolve_device(device)
         self.precision = resolve_precision(precision, self.device)
-        if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
+        whole = isinstance(batch_size, Integral) and not isinstance(batch_size, bool)
+        if batch_size is not None and (not whole or batch_size < 1):
             raise ValueError(
                 f"batch_size={batch_size!r}; allowed: a positive number of rows, or None to budget tokens."
             )
-        self.batch_size = batch_size
+        self.batch_size = None if batch_size is None else int(batch_size)
         self.budget = _TOKENS.get(self.device.type, 16_384)
         self.verbose = verbose
         self.model: Model = prepare(model, self.device, self.precision)

@@ -125,6 +125,8 @@ def resolve_device(device: str | None) -> torch.device:
     try:
         found = torch.device(device)
         torch.empty(0, device=found)
+        if found.type == "meta":
+            raise RuntimeError("which computes nothing")
     except (RuntimeError, AssertionError) as error:
         here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         raise ValueError(f"device={device!r} is not there; here are: {', '.join(here)}.") from error

@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -509,6 +510,19 @@ def test_wrong_input_is_refused_with_a_clear_error(case: str, tiny: Tiny, result
 def test_settings_below_one_are_refused_at_once(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name}=0; allowed: a positive number"):
         LIRBiEncoder("any/model", **{name: 0})
+
+
+@pytest.mark.parametrize(("kind", "settings", "message"), [
+    ("dense", {"query_top_k": 3}, "query_top_k=3: .* has no sparse vectors"),
+    ("col", {"query_threshold": 0.5}, "query_threshold=0.5: .* has no sparse vectors"),
+    ("splade", {"query_threshold": "a"}, "query_threshold='a'; allowed: a number"),
+    ("dense", {"query_prompt": 5}, "query_prompt=5; allowed: a string"),
+])  # fmt: skip
+def test_settings_that_the_model_has_no_use_for_are_refused(
+    kind: str, settings: dict[str, Any], message: str, tiny: Tiny
+) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        LIRBiEncoder(tiny(kind), **settings).encode_queries(["bread"])
 
 
 def test_every_kind_is_told_from_its_files_without_weights(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

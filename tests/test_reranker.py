@@ -9,12 +9,14 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from html import unescape
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyterrier as pt
 import pytest
 from ir_measures import RR, nDCG
+from torch import nn
 
 from pyterrier_lir import LIRBiEncoder, LIRReRanker, load_model, models
 from pyterrier_lir.engine import Engine
@@ -383,6 +385,11 @@ BAD_INPUT = {
     "int8 with positions": (lambda f: f, {"max_length": 4_000}, ValueError, "positions for 64 tokens"),
     "no room": (lambda f: f, {"max_length": 3}, ValueError, "leaves no room"),
     "unknown activation": (lambda f: f, {"activation": "os.system"}, ValueError, "os.system"),
+    "a misspelt activation": (lambda f: f, {"activation": "sigmoid"}, ValueError, "Did you mean 'Sigmoid'"),
+    "a layer as activation": (lambda f: f, {"activation": "Linear"}, ValueError, "allowed: the name of an activation"),
+    "a device without numbers": (lambda f: f, {"device": "meta"}, ValueError, "device='meta' is not there"),
+    "a template of a classifier": (lambda f: f, {"template": "monot5"}, ValueError, "is no generative model"),
+    "a revision of a folder": (lambda f: f, {"revision": "main"}, ValueError, "is a folder here"),
     "fp16 on a CPU": (lambda f: f, {"precision": "fp16", "device": "cpu"}, ValueError, "for GPUs"),
 }
 
@@ -413,9 +420,34 @@ def test_scores_that_are_no_numbers_are_refused(
         ({"batch_size": 0}, "batch_size=0"),
         ({"batch_size": 2.5}, "batch_size=2.5"),
         ({"max_length": -1}, "max_length=-1"),
+        ({"batch_size": True}, "batch_size=True"),
         ({"precision": "float8"}, "allowed: auto, float32"),
+        ({"activation": nn.Sigmoid()}, r"activation=Sigmoid\(\); allowed: the name of a class of torch.nn"),
+        ({"template": 5}, "template=5; allowed: a string, or None"),
+        ({"trust_remote_code": "no"}, "trust_remote_code='no'; allowed: True or False"),
+        ({"outputs": ()}, r"outputs=\(\); allowed: a tuple"),
     ],
 )
 def test_settings_that_no_model_could_serve_are_refused_at_once(settings: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         LIRReRanker("any/model", **settings)  # type: ignore[arg-type]
+
+
+def test_settings_that_are_set_later_are_refused_too_and_those_of_numpy_taken(
+    tiny: Tiny, results: pd.DataFrame
+) -> None:
+    model = LIRReRanker(tiny("bert-1"), batch_size=np.int64(2))
+    assert repr(model) == f"LIRReRanker({tiny('bert-1')!r}, batch_size=2)"
+    expected = model(results)
+    model.max_length = "x"  # type: ignore[assignment]
+    with pytest.raises(ValueError, match="max_length='x'; allowed: a positive number"):
+        model(results)
+    model.max_length, model.batch_size = None, np.int64(1)
+    pd.testing.assert_frame_equal(model(results), expected, rtol=3e-6, atol=1e-5)
+    assert len({LIRReRanker("any/model", outputs=["dense"]), LIRReRanker("any/model", outputs=("dense",))}) == 1
+
+
+@pytest.mark.parametrize("setting", [{"outputs": ("dense",)}, {"template": "monot5"}, {"revision": "main"}])
+def test_settings_for_loading_are_refused_with_a_loaded_model(setting: dict[str, Any], tiny: Tiny) -> None:
+    with pytest.raises(ValueError, match=f"^{next(iter(setting))}=.* is for loading, .* give it to load_model"):
+        LIRReRanker(load_model(tiny("dense")), **setting)

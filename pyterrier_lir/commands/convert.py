@@ -130,7 +130,7 @@ def _limited(checkpoint: Checkpoint, max_length: int) -> Checkpoint:
         ValueError: for a limit below one, or beyond the backbone's positions.
     """
     from ..models import BiEncoderModel
-    from ..pipeline.model_transformer import check_positive
+    from ..pipeline.settings import check_positive
 
     check_positive("max_length", max_length)
     model = _model(checkpoint).with_options(max_length=max_length)

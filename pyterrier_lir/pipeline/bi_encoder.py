@@ -25,7 +25,7 @@ from ..columns import (
 from ..config import BiEncoderConfig, Kind, Similarity
 from ..display import Drawn
 from ..vectors import Encoded, TokenVectors, pool_tokens, prune
-from .model_transformer import ModelTransformer, check_positive, label
+from .model_transformer import ModelTransformer, label
 from .reranker import ranked, with_scores
 from .scoring import check_scorable, scored, terms_of
 
@@ -99,11 +99,8 @@ class LIRBiEncoder(ModelTransformer):
     )  # fmt: skip
     _LOADING: ClassVar[tuple[str, ...]] = ("revision", "trust_remote_code", "outputs", "merge_adapter")
 
-    def __post_init__(self) -> None:
-        """Refuse at once what no model could make right."""
-        super().__post_init__()
-        for name in ("query_length", "doc_length", "truncate_dim", "query_top_k", "doc_top_k"):
-            check_positive(name, getattr(self, name))
+    def _check(self) -> None:
+        super()._check()
         factor = self.doc_pool_factor
         if factor is not None and (not isinstance(factor, Real) or isinstance(factor, bool) or not factor >= 1):
             raise ValueError(f"doc_pool_factor={self.doc_pool_factor!r}; allowed: a number of at least 1, or None.")
@@ -236,14 +233,17 @@ class LIRBiEncoder(ModelTransformer):
 
     def _encode(self, engine: Engine, texts: list[str], query: bool) -> Encoded:
         """Vectors of distinct texts, sparse ones pruned."""
+        self._check_pruning(query)
         return self.pruned(engine.encode(texts, query), query)
 
     def pruned(self, encoded: Encoded, query: bool) -> Encoded:
         """Encoded queries or documents with their sparse vectors pruned, and token vectors pooled, as the settings say.
 
         Raises:
-            ValueError: for `doc_pool_factor` with a model that has no token vectors, or compares equal tokens only.
+            ValueError: for `doc_pool_factor` with a model that has no token vectors, or compares equal tokens only, and
+                for `top_k` and thresholds with one that has no sparse vectors.
         """
+        self._check_pruning(query)
         encoded = dict(encoded)
         side = "query" if query else "doc"
         top_k, threshold = getattr(self, f"{side}_top_k"), getattr(self, f"{side}_threshold")
@@ -251,14 +251,24 @@ class LIRBiEncoder(ModelTransformer):
             encoded["sparse"] = prune(cast("Any", encoded["sparse"]), top_k, threshold)
         if self.doc_pool_factor is not None and not query:
             model = cast("BiEncoderModel", self.engine().model)
-            config = next((config for config in model.configs if config.kind == "multi_vector"), None)
-            if config is None or config.exact_match:
-                why = "has no token vectors" if config is None else "compares vectors of equal tokens only"
-                raise ValueError(f"doc_pool_factor={self.doc_pool_factor!r}: {model.source} {why}.")
+            config = next(config for config in model.configs if config.kind == "multi_vector")
             unit = config.normalization_strategy == "l2"
             tokens = cast("TokenVectors", encoded["multi_vector"])
             encoded["multi_vector"] = pool_tokens(tokens, self.doc_pool_factor, unit)
         return encoded
+
+    def _check_pruning(self, query: bool) -> None:
+        """Refuse settings for a kind of vectors that the model does not make."""
+        model = cast("BiEncoderModel", self.engine().model)
+        side = "query" if query else "doc"
+        given = [name for name in (f"{side}_top_k", f"{side}_threshold") if getattr(self, name) is not None]
+        if given and "sparse" not in model.kinds:
+            raise ValueError(f"{given[0]}={getattr(self, given[0])!r}: {model.source} has no sparse vectors.")
+        if self.doc_pool_factor is not None and not query:
+            config = next((config for config in model.configs if config.kind == "multi_vector"), None)
+            if config is None or config.exact_match:
+                why = "has no token vectors" if config is None else "compares vectors of equal tokens only"
+                raise ValueError(f"doc_pool_factor={self.doc_pool_factor!r}: {model.source} {why}.")
 
     def _plain(self, texts: Sequence[str], query: bool) -> Plain | dict[Kind, Plain]:
         engine = self.engine()

@@ -14,6 +14,7 @@ import pyterrier as pt
 from ..columns import transform_iter
 from ..config import PRECISIONS, Precision
 from ..display import Drawn
+from .settings import checked
 
 if TYPE_CHECKING:
     from ..engine import Engine, Model
@@ -52,20 +53,21 @@ class ModelTransformer(Drawn, pt.Transformer):
 
     def __post_init__(self) -> None:
         """Refuse at once what no model could make right."""
-        for name in ("text_field", "query_field"):
-            if not isinstance(getattr(self, name), str):
-                raise TypeError(
-                    f"{name}={getattr(self, name)!r}; allowed: the name of a column. Join several in front: "
-                    "pt.apply.text(lambda row: row['title'] + ' ' + row['text']) >> ..."
-                )
-        if isinstance(outputs := getattr(self, "outputs", None), str):
-            raise TypeError(f"outputs={outputs!r}; allowed: a tuple, such as ({outputs!r},).")
-        for name in ("batch_size", "max_length"):
-            check_positive(name, getattr(self, name))
+        self._check()
+
+    def _check(self) -> None:
+        """Check the settings; done again before loading, as a grid search sets them later."""
+        for own in dataclasses.fields(self)[1:]:
+            if own.init:
+                setattr(self, own.name, checked(own.name, getattr(self, own.name)))
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision={self.precision!r}; allowed: {', '.join(PRECISIONS)}.")
-        if not isinstance(self.model, (str, os.PathLike)) and not hasattr(self.model, "backbone"):
-            raise TypeError(f"model={self.model!r}; allowed: a hub id, a folder, or a loaded model.")
+        if not isinstance(self.model, (str, os.PathLike)):
+            if not hasattr(self.model, "backbone"):
+                raise TypeError(f"model={self.model!r}; allowed: a hub id, a folder, or a loaded model.")
+            if late := [name for name in self._chosen() if name in self._LOADING and name != "trust_remote_code"]:
+                raise ValueError(f"{late[0]}={getattr(self, late[0])!r} is for loading, and {self.model!r} is loaded; "
+                                 "give it to load_model.")  # fmt: skip
 
     transform_iter = transform_iter
 
@@ -104,6 +106,9 @@ class ModelTransformer(Drawn, pt.Transformer):
         from ..models import load_model
         from ..precision import dtype_of, resolve_device, resolve_precision
 
+        self._check()
+        if self.revision is not None and os.path.isdir(cast("str", self.model)):
+            raise ValueError(f"revision={self.revision!r}: {self.model} is a folder here, which has one revision only.")
         dtype = dtype_of(resolve_precision(self.precision, resolve_device(self.device)))  # refused before loading
         model = self.model
         if isinstance(model, (str, os.PathLike)):
@@ -157,13 +162,3 @@ def label(model: Any) -> str:
     """The last part of a model's name, short enough for a box of a schematic."""
     name = str(getattr(model, "source", model)).rstrip("/").rsplit("/", 1)[-1]
     return name if len(name) <= _LABEL_LENGTH else name[: _LABEL_LENGTH - 1] + "…"
-
-
-def check_positive(name: str, value: Any) -> None:
-    """Refuse what is no positive whole number and not None.
-
-    Raises:
-        ValueError: with what was given.
-    """
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise ValueError(f"{name}={value!r}; allowed: a positive number, or None.")

@@ -12,8 +12,9 @@ import pyterrier as pt
 
 from ..columns import check_results, check_scores, check_texts, text_values
 from ..config import Kind
-from .model_transformer import ModelTransformer, check_positive
+from .model_transformer import ModelTransformer
 from .scoring import check_scorable, scored
+from .settings import check_activation, check_positive
 
 if TYPE_CHECKING:
     from ..engine import Engine
@@ -132,6 +133,17 @@ class LIRReRanker(ModelTransformer):
         table = leave_out(lambda queries, docs: engine.score(queries, docs, np.arange(len(docs))), query, text)
         table.unread = unread_words(engine.model, query, text)
         return table
+
+    def _load(self) -> Engine:
+        if self.activation is not None:
+            check_activation(self.activation)
+        engine = super()._load()
+        if self.template is not None and getattr(engine.model.config, "head", None) != "tokens":
+            raise ValueError(
+                f"template={self.template!r}: {engine.model.source} is no generative model, which a template asks; "
+                "leave it out."
+            )
+        return engine
 
     def _scores(self, inp: pd.DataFrame, engine: Engine, texts: dict[str, str]) -> np.ndarray:
         if hasattr(engine.model, "outputs"):
