@@ -93,7 +93,7 @@ def encode(
     device = next(model.parameters()).device
     text_of, distinct = pd.factorize(np.asarray(texts, dtype=object))
     tokenizer = model.tokenizers[0 if query else 1]
-    rows = (tokenize or tokenizer.encode)(list(distinct))
+    rows = (tokenizer.encode if tokenize is None else tokenize)(list(distinct))  # an empty memory is False
     if not model.needs_forward(query):
         return [_without_forward(model, rows, query, text_of, device)]
     groups = grouped(tokenizer.batch_lengths(rows), tokens or TOKENS.get(device.type, 16_384))
