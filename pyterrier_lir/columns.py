@@ -23,7 +23,7 @@ import pandas as pd
 import pyterrier as pt
 from scipy.sparse import csr_array
 
-from .config import BiEncoderConfig, Kind, Similarity
+from .config import BiEncoderConfig, Kind
 from .vectors import Encoded, TokenVectors, Vectors
 
 # kind of vectors -> columns of queries and of documents
@@ -45,7 +45,7 @@ class MadeBy(NamedTuple):
 
     source: str
     fingerprint: str
-    similarity: Similarity = "dot"
+    similarity: str = "dot"  # a `Similarity`
 
 
 def made_by(frame: pd.DataFrame, column: str) -> MadeBy | None:

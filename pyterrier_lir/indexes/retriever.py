@@ -14,7 +14,6 @@ import pyterrier as pt
 from typing_extensions import Self
 
 from ..columns import VECTOR_COLUMNS, made_by, transform_iter
-from ..config import Similarity
 from ..display import Drawn
 from ..vectors import take
 from .docnos import as_fields, as_names
@@ -314,7 +313,7 @@ class Retriever(OnIndex):
         return {n: v for n, v in self.__dict__.items() if n not in ("searcher", "candidates")} | {"_stamp": None}
 
 
-def check_model(index: LIRIndex | IndexUnion, source: str, fingerprint: str, similarity: Similarity = "dot") -> None:
+def check_model(index: LIRIndex | IndexUnion, source: str, fingerprint: str, similarity: str = "dot") -> None:
     """Refuse a model whose weights are not those of the model that the index was made with, where that is known.
 
     Args:
