@@ -22,7 +22,7 @@ from pyterrier_lir import (
 from pyterrier_lir.checkpoints.checkpoint import Checkpoint
 from pyterrier_lir.model_configs import DprConfig, MonoConfig, SpladeConfig
 from tests.tiny_bi_encoders import KINDS, save_sentence_transformer
-from tests.tiny_checkpoints import SENTENCES
+from tests.tiny_checkpoints import SENTENCES, backbone, qwen_tokenizer, wordpiece
 
 Tiny = Callable[[str], str]
 
@@ -89,8 +89,8 @@ def test_layers_that_a_checkpoint_has_not_are_new_and_a_warning_says_so(case: st
         found = checkpoints.load(tiny(kind), config=config)
     own = checkpoints.load(tiny(kind))
     assert found.config == config
-    backbone = {name: value for name, value in numbers(found).items() if not name.startswith(("head.", "query", "doc"))}
-    assert all(torch.equal(value, numbers(own)[name]) for name, value in backbone.items())
+    under = {name: value for name, value in numbers(found).items() if not name.startswith(("head.", "query", "doc"))}
+    assert all(torch.equal(value, numbers(own)[name]) for name, value in under.items())
 
 
 @pytest.mark.parametrize("kind", ["dense", "bert-1"])
@@ -124,3 +124,25 @@ def test_a_cross_encoder_of_lightning_ir_scores_as_before(tiny: Tiny) -> None:
         .scores
     )
     assert torch.equal(own, again)
+
+
+def saved(folder: Path, kind: str, head: str, tokenizer: Any, **settings: Any) -> Path:
+    backbone(kind, tokenizer, head, **settings).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+NO_RERANKERS: dict[str, tuple[str, str, Callable[[], Any], dict[str, Any]]] = {
+    "a language model of a family that no re-ranker is known of": (
+        "Llama", "ForCausalLM", qwen_tokenizer, {"num_key_value_heads": 2}),
+    "a classifier of three labels": ("Bert", "ForSequenceClassification", wordpiece, {"num_labels": 3}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NO_RERANKERS)
+def test_checkpoints_that_score_nothing_are_backbones_of_new_models(case: str, tmp_path: Path) -> None:
+    kind, head, tokenizer, settings = NO_RERANKERS[case]
+    folder = saved(tmp_path, kind, head, tokenizer(), **settings)
+    dense = BiEncoderConfig(query_pooling_strategy="last", doc_pooling_strategy="last")
+    assert checkpoints.load(folder, config=dense).config == dense
+    assert len(checkpoints.load(folder, config=CrossEncoderConfig(pooling_strategy="last")).head) == 1

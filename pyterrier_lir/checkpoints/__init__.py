@@ -125,7 +125,10 @@ def _reconfigured(files: Files, options: ReadOptions, config: BiEncoderConfig | 
     reader = next((reader for reader in READERS.values() if reader.why_not(files) is None), backbone)
     if reader is backbone:
         return backbone.new(files, options, config)
-    own = _chosen(reader.read(files.without_weights(), options), options)
+    try:
+        own = _chosen(reader.read(files.without_weights(), options), options)
+    except ValueError:  # how the checkpoint itself would score does not matter for a new model
+        return backbone.new(files, options, config)
     if kept_layers.fits(own, config):
         return kept_layers.with_config(files, _chosen(reader.read(files, options), options), config)
     if kept_layers.scores(own) and reader is not splade and type(own.config) is type(config):

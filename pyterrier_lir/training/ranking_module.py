@@ -326,6 +326,8 @@ class RankingModule(LightningModule):
             refuse_other(checkpoint.get(name, own), own, "Another model has other weights.")
         goes_on = self._trainer is not None and self.trainer.training
         self._restored = checkpoint if goes_on else {}
+        if goes_on and self.trainer.strategy.restore_checkpoint_after_setup:  # the optimisers are there already
+            self.on_fit_start()
 
     def on_fit_start(self) -> None:
         """Refuse to go on with another optimiser than the checkpoint's, before its state is loaded.
