@@ -118,7 +118,7 @@ class IndexScorer(OnIndex):
     """Scores results by the stored vectors of their documents: `bm25 >> index.scorer()`.
 
     Queries are vectors (`bm25 >> encoder.query_encoder() >> index.scorer()`), or text, which the model that the index
-    remembers encodes, with its own settings.
+    remembers encodes, as it was when the index was made.
 
     Args:
         index: that holds the documents.
@@ -158,7 +158,7 @@ class IndexScorer(OnIndex):
 class Retriever(OnIndex):
     """Finds the documents that are most similar to queries.
 
-    Queries are vectors, or text, which the model that the index remembers encodes, with its own settings.
+    Queries are vectors, or text, which the model that the index remembers encodes, as it was when the index was made.
     Results are ordered by score, equal ones by docid (HNSW's graph may miss some of many equal ones).  A frame that has
     documents already is scored instead, without further ones.
 

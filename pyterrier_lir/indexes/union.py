@@ -136,7 +136,7 @@ class IndexUnion:
 
     def text_loader(self, fields: Sequence[str] | str | Literal["*"] = "*", *, verbose: bool = False) -> FieldLoader:
         """The transformer that adds stored fields to results; see `LIRIndex.text_loader`."""
-        names = self.meta["fields"] if fields == "*" else [fields] if isinstance(fields, str) else fields
+        names = self.meta["fields"] if fields == "*" else fields
         return FieldLoader(cast("LIRIndex", self), names)
 
     def vec_loader(self) -> VectorLoader:
