@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from pyterrier_lir import (
     BiEncoderConfig,
@@ -294,14 +295,24 @@ def test_a_refused_resumption_leaves_the_module_to_be_trained_anew(tiny: Tiny, t
     assert run.global_step == 1
 
 
+def test_strategies_that_restore_late_refuse_another_rate_too(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those do that spread weights over processes."""
+    monkeypatch.setattr(SingleDeviceStrategy, "restore_checkpoint_after_setup", True)
+    with pytest.raises(ValueError, match=r"written with learning rate=2e-05 \(now 0.5\)"):
+        resumed(tiny, tmp_path, learning_rate=0.5)
+    resumed(tiny, tmp_path)
+
+
 def test_rates_that_a_scheduler_has_changed_are_no_others() -> None:
     """ReduceLROnPlateau keeps no rate that it began with, others change the momentum too."""
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(2))], lr=0.5)
     group = {"params": [0], "lr": 0.1, "weight_decay": 0.01, "betas": (0.8, 0.9)}
     saved: dict[str, Any] = {"optimizer_states": [{"param_groups": [group]}]}
-    refuse_other_optimizers(saved | {"lr_schedulers": [{"best": 1.0}]}, [optimizer])
+    refuse_other_optimizers(saved | {"lr_schedulers": [{"best": 1.0}]}, [optimizer.param_groups])
     with pytest.raises(ValueError, match=r"written with learning rate=0.1 \(now 0.5\); allowed: the same"):
-        refuse_other_optimizers(saved, [optimizer])
+        refuse_other_optimizers(saved, [optimizer.param_groups])
 
 
 @pytest.mark.parametrize("case", sorted(BAD))

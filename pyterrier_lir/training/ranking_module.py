@@ -93,6 +93,7 @@ class RankingModule(LightningModule):
         self.stale = False  # whether training goes on with other data than those of the epoch under way
         self._passed_over = False  # whether the batch under way is of data that were replaced
         self._restored: Mapping[str, Any] = {}  # the checkpoint that is gone on from, until training begins
+        self._made: Sequence[Sequence[Mapping[str, Any]]] = ()  # groups of the optimisers as they were made
         if gradient_checkpointing:
             own = {"context_fn": partial(again, self.model.backbone)} if compile is False else {}  # else it has kernels
             self.model.backbone.gradient_checkpointing_enable({"use_reentrant": False, **own})
@@ -324,10 +325,12 @@ class RankingModule(LightningModule):
         """
         for name, own in (("backbone", shape_of(self.model.backbone)), ("config", self.config.to_dict())):
             refuse_other(checkpoint.get(name, own), own, "Another model has other weights.")
-        goes_on = self._trainer is not None and self.trainer.training
-        self._restored = checkpoint if goes_on else {}
-        if goes_on and self.trainer.strategy.restore_checkpoint_after_setup:  # the optimisers are there already
-            self.on_fit_start()
+        if self._trainer is None or not self.trainer.training:
+            return
+        if self.trainer.strategy.restore_checkpoint_after_setup:  # whose optimisers are restored already
+            refuse_other_optimizers(checkpoint, self._made)
+        else:
+            self._restored = checkpoint
 
     def on_fit_start(self) -> None:
         """Refuse to go on with another optimiser than the checkpoint's, before its state is loaded.
@@ -336,7 +339,8 @@ class RankingModule(LightningModule):
             ValueError: naming the settings that differ.
         """
         restored, self._restored = self._restored, {}
-        refuse_other_optimizers(restored, self.trainer.optimizers)
+        self._made = [[dict(group) for group in one.param_groups] for one in self.trainer.optimizers]
+        refuse_other_optimizers(restored, self._made)
 
     def save_pretrained(self, folder: str | os.PathLike[str], layout: Layout | None = None) -> None:
         """Write a folder that `LIRReRanker` and `LIRBiEncoder` open; adapters are merged into the weights.

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
-from torch.optim import Optimizer
 
 ANEW = "To begin a new training with its weights, load them into the module and leave ckpt_path= out."
 _SHAPE = ("model_type", "hidden_size", "num_hidden_layers", "vocab_size")
@@ -57,17 +56,16 @@ def settings_of(groups: Sequence[Mapping[str, Any]], scheduled: bool) -> dict[st
     return {name: values[0] if len(values) == 1 else values for name, values in found.items() if values}
 
 
-def refuse_other_optimizers(checkpoint: Mapping[str, Any], optimizers: Sequence[Optimizer]) -> None:
+def refuse_other_optimizers(checkpoint: Mapping[str, Any], made: Sequence[Sequence[Mapping[str, Any]]]) -> None:
     """Refuse optimisers with other settings, which the checkpoint's would silently take the place of.
 
     Args:
         checkpoint: with the states of its optimisers and schedulers.
-        optimizers: as they were made for this training.
+        made: the groups of parameters of each optimiser, as it was made for this training.
 
     Raises:
         ValueError: naming the settings that differ.
     """
     scheduled = bool(checkpoint.get("lr_schedulers"))
-    for state, optimizer in zip(checkpoint.get("optimizer_states", ()), optimizers, strict=False):
-        own = settings_of(optimizer.param_groups, scheduled)
-        refuse_other(settings_of(state["param_groups"], scheduled), own, ANEW)
+    for state, groups in zip(checkpoint.get("optimizer_states", ()), made, strict=False):
+        refuse_other(settings_of(state["param_groups"], scheduled), settings_of(groups, scheduled), ANEW)
